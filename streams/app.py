@@ -1,0 +1,47 @@
+"""
+The process manager's application: ``faust -A streams.app worker``, or ``rejoinder worker``.
+
+Everything is wired here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from streams import settings as settings_module
+from streams.batch import Batch
+from streams.frame import App
+from streams.processing.process_manager import ProcessManager
+from streams.registry import open_registry
+from streams.settings import Settings, Switch
+from streams.web import add_pages
+from topology.topics import COMMANDS, DETAILS, EMAIL_EVENTS, PROCESSES_CHANGELOG
+
+
+def create_app(settings: Settings) -> App:
+    """Return the process manager's worker, ready to start."""
+    app = App(settings, "worker")
+    registry = open_registry(settings)
+    manager = ProcessManager(
+        registry.codec,
+        registry.resolve,
+        settings.policy,
+        settings.partitions,
+        with_headers=settings.headers is Switch.ON,
+    )
+    commands, details, outcomes = app.declared(COMMANDS), app.declared(DETAILS), app.declared(EMAIL_EVENTS)
+    processes = app.table_of("processes", PROCESSES_CHANGELOG)
+
+    @app.transaction(commands, details, outcomes, table=processes)
+    def advance(batch: Batch) -> None:
+        """Take each record into its order's processes, and send what became due."""
+        manager(batch)
+
+    add_pages(app, processes)
+    return app
+
+
+def __getattr__(name: str) -> App:
+    """Make ``app`` when it is first asked for: importing this module reads no settings."""
+    if name != "app":
+        raise AttributeError(name)
+    app = globals()["app"] = create_app(settings_module.load())
+    return app

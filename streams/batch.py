@@ -1,0 +1,119 @@
+"""
+What a batch function sees: the records of one partition number, decided together, and the table's rows beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+Headers: TypeAlias = list[tuple[str, bytes]]
+
+
+class Record(NamedTuple):
+    """
+    Bytes at an offset, as the broker delivered them.
+
+    *topic* is the declared name (`topology.topics`), without the deployment's prefix; *timestamp_ms* is the broker's
+    (input topics are LogAppendTime).
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None
+
+
+class Output(NamedTuple):
+    """A record to produce in the batch's transaction, into the batch's own partition number."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class Refusal(NamedTuple):
+    """A record that can't be handled, on its way to the dead letters; *reason* is a label, *detail* for a person."""
+
+    record: Record
+    reason: str
+    detail: str
+
+
+class RowChange(NamedTuple):
+    """A table row that the batch changed; None is an absent row."""
+
+    key: bytes
+    old: bytes | None
+    new: bytes | None
+
+
+class Batch:
+    """
+    Records of partition *p* of every input topic in offset order, and the table's rows of the same partition.
+
+    Writes, outputs and refusals are only collected here. The worker produces them in one transaction and writes the
+    store after its commit: an abort leaves no trace, and the same records come again.
+
+    ``due``: keys whose rows' deadlines have passed by ``now_ms``; rows of all keys of ``records`` and ``due`` are
+    loaded with one read.
+    """
+
+    __slots__ = ("partition", "records", "due", "now_ms", "outputs", "refusals", "at", "_loaded", "_rows", "_load")
+
+    def __init__(
+        self,
+        partition: int,
+        records: Sequence[Record],
+        now_ms: int,
+        load: Callable[[Sequence[bytes]], Sequence[bytes | None]],
+        due: Sequence[bytes] = (),
+    ) -> None:
+        self.partition = partition
+        self.records = records
+        self.due = due
+        self.now_ms = now_ms
+        self.outputs: list[Output] = []
+        self.refusals: list[Refusal] = []
+        self.at = 0
+        self._load = load
+        self._loaded: dict[bytes, bytes | None] = {}
+        self._rows: dict[bytes, bytes | None] = {}
+
+    def __iter__(self) -> Iterator[Record]:
+        """Go through the records; ``at`` is the index of the one in hand, so that a failure knows its record."""
+        for self.at, record in enumerate(self.records):
+            yield record
+        self.at = len(self.records)
+
+    def load(self, keys: Sequence[bytes]) -> None:
+        """Read the rows of *keys* with one read of the store; `get` of any other key is a `KeyError`."""
+        self._loaded = dict(zip(keys, self._load(keys), strict=True))
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the row of *key* as this batch sees it: what it put, else what was loaded."""
+        if key in self._rows:
+            return self._rows[key]
+        return self._loaded[key]
+
+    def put(self, key: bytes, row: bytes | None) -> None:
+        """Set the row of *key*; None deletes it."""
+        self._rows[key] = row
+
+    def send(self, topic: str, key: bytes, value: bytes | None, headers: Headers) -> None:
+        """Produce a record when the batch commits."""
+        self.outputs.append(Output(topic, key, value, headers))
+
+    def refuse(self, record: Record, reason: str, detail: str) -> None:
+        """Put *record* into the dead letters when the batch commits."""
+        self.refusals.append(Refusal(record, reason, detail))
+
+    @property
+    def changes(self) -> list[RowChange]:
+        """Rows that differ from what was loaded."""
+        loaded: Mapping[bytes, bytes | None] = self._loaded
+        return [RowChange(key, loaded[key], row) for key, row in self._rows.items() if row != loaded[key]]

@@ -1,0 +1,83 @@
+"""``rejoinder explain``: one order's timeline, for a person at three in the morning."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from streams import settings as settings_module
+from streams.errors import RejoinderError, Unavailable
+from streams.settings import Settings
+from streams.transport.assignment import owners_of
+from streams.transport.partitioner import partition_of
+from streams.transport.topics import check_topics
+from topology.topics import COMMANDS
+
+ASK_S: Final = 10.0
+
+
+class UnknownOrder(RejoinderError):
+    """Nothing is remembered of the order."""
+
+    exit_code = 1
+
+
+def explain(
+    order_id: Annotated[str, typer.Argument(help="The order.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the worker answers, as JSON.")] = False,
+) -> None:
+    """Say what happened to an order and when, what it waits for and until when, and who owns it."""
+    found = _ask(settings_module.load(), order_id)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    _show(found)
+
+
+def _ask(settings: Settings, order_id: str) -> dict[str, Any]:
+    partition = partition_of(order_id.encode(), check_topics(settings, [COMMANDS]))
+    owner = owners_of(settings, f"{settings.application_id}-worker").get(partition)
+    if owner is None:
+        raise Unavailable(f"no worker owns partition {partition} of order {order_id} now; is one running? Try again")
+    url = f"{owner}/orders/{urllib.parse.quote(order_id, safe='')}"
+    try:
+        with urllib.request.urlopen(url, timeout=ASK_S) as answer:  # noqa: S310 -- a worker's own advertised URL.
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as exc:
+        if exc.code == 404:
+            raise UnknownOrder(f"nothing is remembered of order {order_id} (asked {owner})") from exc
+        raise Unavailable(f"{url} answers {exc.code}: {exc.read(500).decode(errors='replace')}") from exc
+    except OSError as exc:
+        raise Unavailable(f"{url} doesn't answer: {exc}; the worker may be starting or stopping, try again") from exc
+
+
+def _show(found: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    console.print(f"[bold]order {found['order_id']}[/], partition {found['partition']}, owned by {found['owner']}")
+    if details := found["details"]:
+        console.print(f"details: version {details['version']}, seen {details['seen_at']}")
+    for process in found["processes"]:
+        reason = f" ({process['reason']})" if process["reason"] else ""
+        console.print(f"\n[bold]command {process['command_id']}[/]: {process['state']}{reason}")
+        if process["waits_for"]:
+            console.print(f"waits for {process['waits_for']}, next deadline {process['next_deadline_at']}")
+        if process["gives_up_at"]:
+            console.print(f"gives up at {process['gives_up_at']}")
+        table = Table(box=None, pad_edge=False)
+        for column in ("when", "what", "because of"):
+            table.add_column(column)
+        for event in process["timeline"]:
+            rest = ", ".join(
+                f"{name} {value}" for name, value in event.items() if name not in ("at", "event", "cause")
+            )
+            cause = event["cause"]
+            because = "a deadline" if cause.get("deadline") else f"{cause['topic']}, offset {cause['offset']}"
+            table.add_row(event["at"], f"{event['event']}{f' ({rest})' if rest else ''}", because)
+        console.print(table)

@@ -1,0 +1,62 @@
+"""``rejoinder worker``, ``orders`` and ``email``: the long-running processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from mode.utils.logging import CompositeLogger  # noqa: F401 -- makes sure that mode's logging is set up before ours.
+
+from streams import logs
+from streams import settings as settings_module
+from streams.frame import App
+from streams.settings import Settings
+
+WebPort = Annotated[
+    int | None, typer.Option(help="Port of the web server; overrides REJOINDER_WEB_PORT.", show_default=False)
+]
+InstanceId = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of this process, the same after a restart; overrides REJOINDER_INSTANCE_ID.", show_default=False
+    ),
+]
+
+
+def worker(web_port: WebPort = None, instance_id: InstanceId = None) -> None:
+    """
+    Run a worker: the process manager itself. Start as many as there are partitions, at most.
+
+    Stops on SIGTERM or Ctrl-C after the batch under way. Settings come from the environment: `rejoinder settings`.
+    """
+    from streams.app import create_app
+
+    _run(create_app, web_port, instance_id)
+
+
+def orders(web_port: WebPort = None, instance_id: InstanceId = None) -> None:
+    """Run the orders service: answers GetOrderDetails from its database (REJOINDER_DATABASE_URL)."""
+    from streams.orders import create_app
+
+    _run(create_app, web_port, instance_id)
+
+
+def email(web_port: WebPort = None, instance_id: InstanceId = None) -> None:
+    """Run the e-mail service: sends each SendEmail by SMTP (REJOINDER_SMTP_URL), once."""
+    from streams.email import create_app
+
+    _run(create_app, web_port, instance_id)
+
+
+def _run(create_app: Callable[[Settings], App], web_port: int | None, instance_id: str | None) -> None:
+    from faust import Worker
+
+    overrides: dict[str, Any] = {
+        name: value for name, value in {"web_port": web_port, "instance_id": instance_id}.items() if value is not None
+    }
+    settings = settings_module.load(**overrides)
+    app = create_app(settings)
+    runner = Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False)
+    logs.configure(settings)
+    raise SystemExit(runner.execute_from_commandline())

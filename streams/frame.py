@@ -1,0 +1,223 @@
+"""
+The frame: a Faust application whose records go librdkafka's way.
+
+An application declares topics and tables as in Faust, and one of two functions instead of agents::
+
+    @app.transaction(commands, details, outcomes, table=processes)
+    def advance(batch): ...          # a batch of one partition, decided and committed together
+
+    app.handle(email_commands, open_service, table=ledger, records_max=500)    # for work outside of transactions,
+                                                                               # see `streams.processing.logic`
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import faust
+from faust.types import TableT, TopicT
+
+from streams.batch import Batch
+from streams.errors import ConfigurationError
+from streams.processing.clock import Clock
+from streams.processing.commit import Committer
+from streams.processing.end_offsets import EndOffsets
+from streams.processing.logic import Handler, Handling, Transactional
+from streams.processing.session import Logic, Session
+from streams.settings import Settings
+from streams.store.directory import StateDirectory
+from streams.store.driver import Store
+from streams.store.options import StoreOptions
+from streams.store.partition import Partition
+from streams.store.restore import Restorer
+from streams.transport import config
+from streams.transport.driver import Consumer
+from streams.transport.member import GroupOffsets, Listener, Member
+from streams.transport.topics import check_topics
+from streams.transport.transaction import Transaction
+from topology.topics import TOPICS, Topic
+
+_BY_NAME = {topic.name: topic for topic in TOPICS}
+
+
+class App(faust.App):
+    """`faust.App` whose broker and store are ``rejoinder://``; *role* names its consumer group's suffix."""
+
+    def __init__(self, settings: Settings, role: str, **options: Any) -> None:
+        self.settings = settings
+        self.role = role
+        self.partitions = 0
+        """Partitions of every topic; known once the start-up checks have passed."""
+        self.session: Session | None = None
+        self._inputs: tuple[str, ...] = ()
+        self._logic: Logic | None = None
+        self._table: TableT[bytes, bytes] | None = None
+        self._directory: StateDirectory | None = None
+        self._clock = Clock()
+        self._end_offsets: EndOffsets | None = None
+        self.group = f"{settings.application_id}-{role}"
+        super().__init__(
+            self.group,
+            broker=[f"rejoinder://{server}" for server in settings.bootstrap_servers.split(",")],
+            store="rejoinder://",
+            datadir=str(settings.state_dir / role),
+            web_bind=settings.web_bind,
+            web_port=settings.web_port,
+            web_host=settings.web_host or settings.web_bind,
+            canonical_url=settings.advertised_url,
+            TableManager="streams.store.tables:TableManager",
+            PartitionAssignor="streams.transport.assignment:PartitionAssignor",
+            LeaderAssignor="streams.transport.assignment:LeaderAssignor",
+            # A leader topic would be one more subscription, with one partition: range would split the inputs' pairs.
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            **options,
+        )
+
+    # What an application declares.
+
+    def declared(self, topic: Topic) -> TopicT:
+        """Return the declared *topic* as Faust's, raw bytes in and out."""
+        return self.topic(
+            self.settings.topic(topic.name),
+            partitions=self.settings.partitions,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+        )
+
+    def table_of(self, name: str, changelog: Topic) -> TableT[bytes, bytes]:
+        """Return a table whose rows are bytes and whose changelog is the declared topic."""
+        return self.Table(
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            store="rejoinder://",
+            partitions=self.settings.partitions,
+            changelog_topic=self.declared(changelog),
+        )
+
+    def transaction(
+        self, *topics: TopicT, table: TableT[bytes, bytes] | None = None
+    ) -> Callable[[Callable[[Batch], object]], Callable[[Batch], object]]:
+        """Register ``function(batch)`` for co-partitioned *topics*; it may read and write *table*."""
+
+        def register(function: Callable[[Batch], object]) -> Callable[[Batch], object]:
+            self._register(topics, table, Transactional(function, self.settings.batch_records))
+            return function
+
+        return register
+
+    def handle(
+        self, topic: TopicT, open_handler: Callable[[], Handler], table: TableT[bytes, bytes], records_max: int
+    ) -> None:
+        """Register a handler for the records of *topic*, *records_max* at a time; it is opened at the first of them."""
+        self._register((topic,), table, Handling(open_handler, self._wait, records_max))
+
+    def agent(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """
+        Refuse: an agent acks when it fails, and sends outside the transaction.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(
+            "agents don't run on this transport: an agent acks when it fails and can't be in the batch's transaction; "
+            "register a batch function by @app.transaction(...), or a handler by app.handle(...)"
+        )
+
+    def _register(self, topics: Sequence[TopicT], table: TableT[bytes, bytes] | None, logic: Logic) -> None:
+        if self._logic is not None:
+            raise ConfigurationError(f"{self.group} has its function already; an application has one")
+        prefix = self.settings.topic_prefix
+        self._inputs = tuple(topic.get_topic_name().removeprefix(prefix) for topic in topics)
+        self._table, self._logic = table, logic
+        for topic in topics:
+            self.topics.add(topic)  # What is added is subscribed to.
+
+    # What the worker runs.
+
+    async def on_first_start(self) -> None:
+        """Check the topics and lock the state directory before anything is consumed."""
+        settings = self.settings
+        needed = [_BY_NAME[name] for name in self._inputs]
+        if self._table is not None:
+            needed.append(_BY_NAME[self._table.changelog_topic.get_topic_name().removeprefix(settings.topic_prefix)])
+        self.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        self.partitions = await loop.run_in_executor(None, check_topics, settings, needed)
+        if self._table is not None:
+            self._directory = StateDirectory(self.state_path, settings.instance)
+        self._end_offsets = EndOffsets(config.common(settings), settings.topic)
+        await super().on_first_start()
+
+    async def on_stop(self) -> None:
+        # First, because the producer and the tables that Faust stops next are the session's too.
+        await self.driver.finish()
+        await super().on_stop()
+        if self._directory is not None:
+            self._directory.close()
+
+    def open_session(self) -> Session:
+        """Begin a life in the group; called in the session's thread."""
+        settings = self.settings
+        assert self._logic is not None and self._end_offsets is not None, "the application registered no function"
+        table = self._table
+        changelog = table.changelog_topic.get_topic_name() if table is not None else None
+        transaction = Transaction(config.transactional(settings, self.group))
+        self.session = Session(
+            self._inputs,
+            self._logic,
+            self._open_member,
+            transaction,
+            Committer(transaction, settings.topic, changelog),
+            self._restorer_for(changelog) if changelog is not None else None,
+            GroupOffsets(config.common(settings), self.group, self._names),
+            self._end_offsets,
+            self._clock,
+            stores_of(table) if table is not None else {},
+        )
+        return self.session
+
+    def _open_member(self, listener: Listener) -> Member:
+        return Member(config.member(self.settings, self.group), self._names, listener)
+
+    @property
+    def driver(self) -> Consumer:
+        """Faust's consumer, which is ours."""
+        return cast(Consumer, self.consumer)
+
+    @property
+    def state_path(self) -> Path:
+        """This role's part of the state directory."""
+        return self.settings.state_dir / self.role
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return {name: self.settings.topic(name) for name in self._inputs}
+
+    def _restorer_for(self, changelog: str) -> Callable[[Callable[[Sequence[int]], None]], Restorer]:
+        assert self._directory is not None and self._table is not None
+        directory, name = self._directory, self._table.name
+        options = StoreOptions(self.settings.store_memory_mib)
+
+        def open_partition(number: int) -> Partition:
+            path = directory.partition_path(self.settings.application_id, name, number)
+            return Partition.open(path, options)
+
+        return lambda offsets_stable: Restorer(
+            config.common(self.settings), changelog, open_partition, offsets_stable
+        )
+
+    def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run *coroutine* in the main loop; called in the session's thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+
+def stores_of(table: TableT[bytes, bytes]) -> MutableMapping[int, Partition]:
+    """Return the open partitions of *table* in this worker, by number; another thread opens and closes them."""
+    return cast(Store, table.data).partitions

@@ -1,0 +1,52 @@
+"""Log lines: JSON in production, readable on a terminal; Faust's own go the same way."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from streams.settings import LogFormat, Settings
+
+
+def configure(settings: Settings) -> None:
+    """Send structlog's and the standard library's log lines to standard error, as *settings* want them."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    last: list[Any]
+    if settings.log_format is LogFormat.JSON:
+        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    else:
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last], foreign_pre_chain=shared
+        )
+    )
+    handler.addFilter(_is_news)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    # Each access of the health pages is no news.
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("faust").setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("mode").setLevel(max(logging.WARNING, root.level))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out mode's lines about each service that starts and stops, which it logs under our modules' names."""
+    return record.levelno >= logging.WARNING or not str(record.msg).startswith("[^")

@@ -1,0 +1,81 @@
+"""What one order's row says, for people and programs: state, timeline, what it waits for and until when."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas import state_codec
+from topology.events import Cause, Event
+from topology.messages import FailureReason
+from topology.policy import Policy
+from topology.state import NEVER_MS, Order, Process, Step
+
+
+def explain(order_id: str, row: bytes | None, partition: int, policy: Policy) -> dict[str, Any]:
+    """
+    Return the order as JSON-ready values; instants are ISO 8601 in UTC.
+
+    *row* is the table's; None: nothing is remembered of this order.
+    """
+    order = Order(order_id) if row is None else state_codec.decode(order_id, row)
+    details = order.details
+    return {
+        "order_id": order_id,
+        "partition": partition,
+        "known": row is not None,
+        "details": details
+        and {
+            "version": details.version,
+            "seen_at": instant(details.seen_ms),
+            "cause": _cause(details.cause),
+            "forgotten_at": instant(details.seen_ms + policy.details_ttl_ms),
+        },
+        "processes": [_process(process, policy) for process in order.processes.values()],
+        "sent_before_their_command": [
+            {"email_id": email_id, "heard_at": instant(seen_ms)} for email_id, seen_ms in order.remembered.items()
+        ],
+    }
+
+
+def instant(at_ms: int) -> str:
+    """Return Unix milliseconds as ISO 8601."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _process(process: Process, policy: Policy) -> dict[str, Any]:
+    return {
+        "command_id": process.command_id,
+        "state": process.step.title,
+        "reason": process.reason and process.reason.value,
+        "waits_for": _WAITS_FOR[process.step],
+        "query_attempt": process.query_attempt,
+        "email_attempt": process.email_attempt,
+        "next_deadline_at": None if process.due_ms == NEVER_MS else instant(process.due_ms),
+        "gives_up_at": None if process.finished else instant(process.received_ms + policy.give_up_after_ms),
+        "traceparent": process.traceparent,
+        "timeline": [_event(event) for event in state_codec.timeline(process)],
+    }
+
+
+_WAITS_FOR = {
+    Step.CANCELLED_EARLY: "nothing, unless its command comes",
+    Step.AWAITING_DETAILS: "order details",
+    Step.AWAITING_EMAIL: "the e-mail's outcome",
+    Step.RETRYING_EMAIL: "the time to send the e-mail again",
+    Step.SENT: None,
+    Step.FAILED: None,
+}
+
+
+def _event(event: Event) -> dict[str, Any]:
+    fields = {
+        name: value.value if isinstance(value, FailureReason) else value
+        for name, value in event._asdict().items()
+        if name not in ("at_ms", "cause")
+    }
+    return {"at": instant(event.at_ms), "event": type(event).__name__, **fields, "cause": _cause(event.cause)}
+
+
+def _cause(cause: Cause) -> dict[str, Any]:
+    return {"topic": cause.topic, "offset": cause.offset} if cause.topic else {"deadline": True}

@@ -1,0 +1,70 @@
+"""
+The orders service's application: ``faust -A streams.orders worker``, or ``rejoinder orders``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from streams import settings as settings_module
+from streams.batch import Batch
+from streams.frame import App
+from streams.registry import open_registry
+from streams.services.orders.answer import answer
+from streams.services.orders.database import Database
+from streams.services.orders.publish import publications
+from streams.services.records import Reader
+from streams.settings import Settings, Switch
+from streams.web import add_pages
+from topology.topics import DETAILS, QUERIES
+
+PUBLISH_S: Final = 1.0
+"""How often changed orders are looked for."""
+PUBLISH_MAX: Final = 1_000
+
+
+def create_app(settings: Settings) -> App:
+    """Return the orders service, ready to start."""
+    app = App(settings, "orders")
+    registry = open_registry(settings)
+    database = Database(settings.orders_url, publish_changes=settings.publish_changes is Switch.ON)
+    reader = Reader(registry.codec, registry.resolve)
+    with_headers = settings.headers is Switch.ON
+
+    @app.transaction(app.declared(QUERIES))
+    def answer_queries(batch: Batch) -> None:
+        """Look all orders of the batch up at once, and answer each query."""
+        answer(batch, database, reader, with_headers=with_headers)
+
+    if settings.publish_changes is Switch.ON:
+        details = app.declared(DETAILS)
+
+        @app.timer(PUBLISH_S)
+        async def publish_changes() -> None:
+            """Publish the details of orders that changed, unasked; at least once, versions make it harmless."""
+            loop = asyncio.get_running_loop()
+            now_ms = time.time_ns() // 1_000_000
+            found = await loop.run_in_executor(
+                None, lambda: publications(database, registry.codec, PUBLISH_MAX, now_ms, with_headers=with_headers)
+            )
+            sent = [
+                await details.send(key=output.key, value=output.value, headers=output.headers)
+                for output in found.outputs
+            ]
+            for delivery in sent:
+                await delivery
+            if found.outbox_ids:
+                await loop.run_in_executor(None, database.mark_published, found.outbox_ids)
+
+    add_pages(app)
+    return app
+
+
+def __getattr__(name: str) -> App:
+    """Make ``app`` when it is first asked for: importing this module reads no settings."""
+    if name != "app":
+        raise AttributeError(name)
+    app = globals()["app"] = create_app(settings_module.load())
+    return app

@@ -1,0 +1,53 @@
+"""The worker's clock, as the core may see it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+JUMP_MS: Final = 60_000
+"""A wall clock that moves this much more or less than time did has jumped."""
+
+HOLD_MS: Final = 60_000
+"""How long deadlines are held after a jump: time for a wrong clock to be put right."""
+
+
+class Clock:
+    """
+    Wall clock that never goes back, in Unix milliseconds, and says when deadlines may not be believed.
+
+    After a jump back it stands still until the wall clock has caught up.
+    """
+
+    def __init__(
+        self,
+        wall_ns: Callable[[], int] = time.time_ns,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._wall_ns = wall_ns
+        self._monotonic_ns = monotonic_ns
+        self._wall_ms = wall_ns() // 1_000_000
+        self._monotonic_ms = monotonic_ns() // 1_000_000
+        self._held_until_ms = 0
+        self.now_ms = self._wall_ms
+
+    def read(self) -> int:
+        """Read the clocks; return ``now_ms``. Once a batch: all of a batch happens at one instant."""
+        wall_ms, monotonic_ms = self._wall_ns() // 1_000_000, self._monotonic_ns() // 1_000_000
+        jump_ms = (wall_ms - self._wall_ms) - (monotonic_ms - self._monotonic_ms)
+        if abs(jump_ms) > JUMP_MS:
+            self._held_until_ms = monotonic_ms + HOLD_MS
+            log.warning("clock jumped", jump_s=jump_ms / 1000, deadlines_held_s=HOLD_MS / 1000)
+        self._wall_ms, self._monotonic_ms = wall_ms, monotonic_ms
+        self.now_ms = max(self.now_ms, wall_ms)
+        return self.now_ms
+
+    @property
+    def steady(self) -> bool:
+        """Whether deadlines may fire: the clock hasn't jumped lately."""
+        return self._monotonic_ms >= self._held_until_ms

@@ -1,0 +1,97 @@
+"""
+Batches to one transaction, then to the stores.
+
+1. Begin.
+2. Produce outputs, dead letters and changelog rows, each into its batch's own partition number.
+3. Add the input positions, which fences whoever has lost the partitions (KIP-447).
+4. Commit.
+5. Only then write each store: rows, deadline index and checkpoint at once. An abort must leave no state whose outputs
+   nobody sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import TopicPartition
+
+from streams import metrics
+from streams.batch import Batch, Output, RowChange
+from streams.processing.dead_letters import dead_letter
+from streams.store.partition import Partition
+from streams.transport.member import TP
+from streams.transport.transaction import Transaction
+
+
+class Work(NamedTuple):
+    """
+    One partition number's part of a transaction.
+
+    *positions*: of every input that is to be committed, the next offset to read. *spent*: deadline index entries that
+    fired. *store* is None where the application has no table.
+    """
+
+    batch: Batch
+    positions: Mapping[TP, int]
+    store: Partition | None
+    spent: Sequence[tuple[int, bytes]] = ()
+
+
+class Committer:
+    """Commits works; *cluster_name* makes the cluster's name of a declared topic."""
+
+    def __init__(self, transaction: Transaction, cluster_name: Callable[[str], str], changelog: str | None) -> None:
+        self._transaction = transaction
+        self._cluster_name = cluster_name
+        self._changelog = changelog
+
+    def commit(self, works: Sequence[Work], metadata: Any) -> None:
+        """
+        Commit *works* under the group *metadata* of their poll, all or nothing.
+
+        Raises:
+            Aborted: nothing was written anywhere.
+            SessionOver: the outcome is unknown, or somebody else has taken over; no store was written.
+        """
+        transaction = self._transaction
+        transaction.begin()  # 1
+        changes = [work.batch.changes for work in works]
+        ends = [self._produce(work, rows) for work, rows in zip(works, changes, strict=True)]  # 2
+        positions = [
+            TopicPartition(self._cluster_name(tp.topic), tp.partition, offset)
+            for work in works
+            for tp, offset in work.positions.items()
+        ]
+        with metrics.COMMIT_SECONDS.time():
+            transaction.commit(positions, metadata)  # 3, 4
+        for work, rows, end in zip(works, changes, ends, strict=True):
+            if work.store is not None and (rows or work.spent):  # 5
+                work.store.write(rows, end[-1] if end else work.store.position, work.batch.now_ms, work.spent)
+            for refusal in work.batch.refusals:
+                metrics.DEAD_LETTERS.labels(refusal.reason).inc()
+
+    def _produce(self, work: Work, rows: Sequence[RowChange]) -> list[int]:
+        """Produce one batch; return a list that will hold the changelog position after its last row's delivery."""
+        batch, produce, name = work.batch, self._transaction.produce, self._cluster_name
+        names: dict[str, str] = {}
+        refused: list[Output] = [dead_letter(refusal, name) for refusal in batch.refusals]
+        for topic, key, value, headers in [*batch.outputs, *refused]:
+            if topic not in names:
+                names[topic] = name(topic)
+            produce(names[topic], batch.partition, key, value, headers)
+        end: list[int] = []
+        if rows:
+            assert self._changelog is not None
+            last = len(rows) - 1
+
+            def delivered(error: Any, message: Any) -> None:
+                # A failed delivery fails the commit, which says so; only the last row's offset is wanted.
+                if error is None:
+                    end.append(message.offset() + 1)
+
+            for i, change in enumerate(rows):
+                produce(
+                    self._changelog, batch.partition, change.key, change.new, None, delivered if i == last else None
+                )
+        return end

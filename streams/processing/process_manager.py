@@ -1,0 +1,207 @@
+"""
+The process manager as a batch function: records to messages, rows to orders, `decide`, and back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from schemas import state_codec
+from schemas.catalog import UnknownSchema
+from schemas.codec import Codec
+from schemas.undecodable import Undecodable
+from streams import metrics
+from streams.batch import Batch, Record
+from streams.headers import cloud_event_headers, header
+from streams.transport.partitioner import partition_of
+from topology import ids
+from topology.events import DEADLINE, Cause
+from topology.messages import (
+    Action,
+    DeadlinePassed,
+    GetOrderDetails,
+    Message,
+    OrderConfirmationFailed,
+    OrderConfirmationSent,
+    SendEmail,
+)
+from topology.policy import Policy
+from topology.process import Owed, TooManyProcesses, decide
+from topology.state import Order
+from topology.topics import (
+    COMMANDS,
+    DETAILS,
+    EMAIL_COMMANDS,
+    EMAIL_EVENTS,
+    OUTCOMES,
+    PROCESSES_CHANGELOG,
+    QUERIES,
+    RECORD_BYTES_MAX,
+)
+from topology.transitions import TABLE
+
+SOURCE: Final = "/rejoinder/process-manager"
+
+ROW_BYTES_MAX: Final = PROCESSES_CHANGELOG.record_bytes_max - RECORD_BYTES_MAX
+"""A row this large takes no further message: what one more may add would not fit into the changelog."""
+
+INPUTS: Final = (COMMANDS, DETAILS, EMAIL_EVENTS)
+
+_TOPIC: Final[dict[type[Action], str]] = {
+    GetOrderDetails: QUERIES.name,
+    SendEmail: EMAIL_COMMANDS.name,
+    OrderConfirmationSent: OUTCOMES.name,
+    OrderConfirmationFailed: OUTCOMES.name,
+}
+_RECORDS: Final = {topic.name: topic.records for topic in INPUTS}
+_BRANCHES: Final = {
+    id(branch): (message.__name__, step.title, branch.says)
+    for message, steps in TABLE.items()
+    for step, cell in steps.items()
+    for branch in cell
+}
+
+
+class Refused(Exception):
+    """A record that goes to the dead letters."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+class ProcessManager:
+    """
+    Decides batches.
+
+    *resolve* learns a schema id that the codec doesn't know: from then on the codec does.
+
+    Raises from calls:
+        Unavailable: *resolve* gets no answer; the batch may be tried again.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        resolve: Callable[[int], None],
+        policy: Policy,
+        partitions: int,
+        with_headers: bool = True,
+    ) -> None:
+        self._codec = codec
+        self._resolve = resolve
+        self._policy = policy
+        self._partitions = partitions
+        self._with_headers = with_headers
+
+    def __call__(self, batch: Batch) -> None:
+        """Decide *batch*: fills its outputs, refusals and rows."""
+        keys = {record.key for record in batch.records if record.key is not None}
+        keys.update(batch.due)
+        batch.load(list(keys))
+        orders: dict[bytes, Order] = {}
+        sizes: Counter[bytes] = Counter()
+        taken: Counter[int] = Counter()
+        for record in batch:
+            try:
+                message, order = self._open(batch, record, orders, sizes)
+                cause = Cause(record.topic, record.offset)
+                decision = decide(order, message, cause, batch.now_ms, self._policy)
+            except Refused as exc:
+                batch.refuse(record, exc.reason, exc.detail)
+            except TooManyProcesses as exc:
+                batch.refuse(record, "too-many-processes", str(exc))
+            else:
+                if decision.owed:
+                    self._send(batch, record.key or b"", decision.owed, record)
+                for branch in decision.taken:
+                    taken[id(branch)] += 1
+        for key in batch.due:
+            order = self._order(batch, key, orders)
+            decision = decide(order, DeadlinePassed(order.order_id), DEADLINE, batch.now_ms, self._policy)
+            self._send(batch, key, decision.owed, None)
+            for branch in decision.taken:
+                taken[id(branch)] += 1
+        details_ttl_ms, finished_ttl_ms = self._policy.details_ttl_ms, self._policy.finished_ttl_ms
+        for key, order in orders.items():
+            batch.put(key, state_codec.encode(order, order.next_due_ms(details_ttl_ms, finished_ttl_ms)))
+        for branch_id, times in taken.items():
+            metrics.DECISIONS.labels(*_BRANCHES[branch_id]).inc(times)
+
+    def _open(
+        self, batch: Batch, record: Record, orders: dict[bytes, Order], sizes: Counter[bytes]
+    ) -> tuple[Message, Order]:
+        """Return what *record* says and the order it is about."""
+        key, value = record.key, record.value
+        if key is None or value is None:
+            raise Refused("null", f"the {'key' if key is None else 'value'} is null; both must be there")
+        age_ms = batch.now_ms - record.timestamp_ms
+        if age_ms > self._policy.finished_ttl_ms:
+            raise Refused("expired", f"{age_ms // 86_400_000} days old: its process may have been forgotten already")
+        message = self._decode(record, key, value)
+        row = batch.get(key)
+        if row is None and key not in orders and (right := partition_of(key, self._partitions)) != record.partition:
+            # Only where no row is: a key whose first record was let in belongs here.
+            raise Refused("wrong-partition", f"this key belongs to partition {right}: produce with murmur2")
+        sizes[key] += len(value)
+        if len(row or b"") + sizes[key] > ROW_BYTES_MAX:
+            sizes[key] -= len(value)
+            raise Refused("row-too-large", f"what is remembered of this order would exceed {ROW_BYTES_MAX} bytes")
+        return message, self._order(batch, key, orders)
+
+    def _decode(self, record: Record, key: bytes, value: bytes) -> Message:
+        traceparent = header(record.headers, "traceparent") if record.headers else None
+        try:
+            try:
+                return self._codec.decode(_RECORDS[record.topic], key, value, traceparent)
+            except UnknownSchema as exc:
+                self._resolve(exc.schema_id)
+                return self._codec.decode(_RECORDS[record.topic], key, value, traceparent)
+        except UnknownSchema as exc:
+            raise Refused("unknown-schema", str(exc)) from exc
+        except Undecodable as exc:
+            raise Refused(exc.reason, exc.detail) from exc
+
+    @staticmethod
+    def _order(batch: Batch, key: bytes, orders: dict[bytes, Order]) -> Order:
+        order = orders.get(key)
+        if order is None:
+            row = batch.get(key)
+            order = orders[key] = Order(key.decode()) if row is None else state_codec.decode(key.decode(), row)
+        return order
+
+    def _send(self, batch: Batch, key: bytes, owed: list[Owed], record: Record | None) -> None:
+        for process, action in owed:
+            kind = type(action)
+            headers = []
+            if self._with_headers:
+                headers = cloud_event_headers(
+                    id=_id(action),
+                    source=SOURCE,
+                    type=kind.__name__,
+                    time_ms=batch.now_ms,
+                    correlation_id=process.command_id,
+                    causation_id=_causation(record),
+                    traceparent=process.traceparent,
+                )
+            batch.send(_TOPIC[kind], key, self._codec.encode(action), headers)
+
+
+def _id(action: Action) -> str:
+    """Return the event id of *action*: derived, the same if it is produced twice."""
+    match action:
+        case SendEmail():
+            return action.email_id
+        case GetOrderDetails():
+            return action.query_id
+        case _:
+            return ids.outcome_id(action.order_id, action.command_id, type(action).__name__)
+
+
+def _causation(record: Record | None) -> str:
+    """Return the id of what caused an action: its event id, else its coordinates."""
+    if record is None:
+        return "deadline"
+    return header(record.headers, "ce_id") or f"{record.topic}/{record.partition}/{record.offset}"

@@ -1,0 +1,347 @@
+"""
+One life of a worker in its group: from joining to leaving, or to the error after which only a new life helps.
+
+A turn polls, lets each running task decide, commits all of it in one transaction, writes the stores. There is never
+more than one transaction under way, and rebalances happen only between turns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+
+from streams import metrics
+from streams.batch import Batch, Record
+from streams.errors import Unavailable
+from streams.processing.clock import Clock
+from streams.processing.commit import Committer, Work
+from streams.processing.end_offsets import EndOffsets, Ends
+from streams.processing.task import Failed, Phase, Task
+from streams.store.partition import Partition
+from streams.store.restore import Restorer
+from streams.transport.member import TP, GroupOffsets, Listener, Member, Polled
+from streams.transport.transaction import Aborted, SessionOver, Transaction
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 0.1
+IDLE_COMMIT_S: Final = 1.0
+"""How often positions that moved without records (end of partition, past markers) are committed."""
+DUE_MAX: Final = 1_000
+"""Deadlines of one partition in one transaction."""
+STABLE_S: Final = 1.0
+"""One wait for stable offsets; the restorer repeats it until they are."""
+ABORTS_MAX: Final = 20
+"""Aborts one after another before a new membership is tried."""
+
+
+class Logic(Protocol):
+    """What an application does with the batches of one turn."""
+
+    records_max: int
+
+    def run(self, session: Session, batches: Mapping[Task, Sequence[Record]], due: Due, polled: Polled) -> None:
+        """Decide and commit by `Session.decide` and `Session.commit`."""
+
+
+Due = Mapping[Task, Sequence[tuple[int, bytes]]]
+
+
+class Session(Listener):
+    """
+    Wires one membership. *inputs*: declared topics, co-partitioned; *open_restorer* is None without a table; *stores*
+    shows the open partitions to whoever reads them.
+
+    Raises from all methods:
+        SessionOver: this life is over; `close` and begin another.
+        ConfigurationError: no life would be any better.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        logic: Logic,
+        open_member: Callable[[Listener], Member],
+        transaction: Transaction,
+        committer: Committer,
+        open_restorer: Callable[[Callable[[Sequence[int]], None]], Restorer] | None,
+        group_offsets: GroupOffsets,
+        end_offsets: EndOffsets,
+        clock: Clock,
+        stores: MutableMapping[int, Partition],
+    ) -> None:
+        self.stores = stores
+        self.tasks: dict[int, Task] = {}
+        self.clock = clock
+        self._inputs = tuple(inputs)
+        self._logic = logic
+        self._transaction = transaction
+        self._committer = committer
+        self._group_offsets = group_offsets
+        self._end_offsets = end_offsets
+        self._ends: Ends | None = None
+        self._idle_commit_s = 0.0
+        self._aborts = 0
+        self._closing = False
+        metrics.SESSIONS.inc()
+        transaction.init()
+        self.member = open_member(self)
+        self._restorer = open_restorer(self._offsets_stable) if open_restorer else None
+
+    def close(self) -> None:
+        """Leave the group; what is owned is revoked, so its stores are closed."""
+        self._closing = True
+        self.member.close()
+        for task in list(self.tasks.values()):
+            self._drop(task)
+        if self._restorer is not None:
+            self._restorer.stop()
+        self._group_offsets.close()
+        self._transaction.close()
+
+    # A turn.
+
+    def turn(self) -> None:
+        """Do whatever there is to do now; wait for it a tenth of a second at most."""
+        polled = self.member.poll(self._logic.records_max, POLL_S)
+        self._take_restored()
+        now_ms = self.clock.read()
+        self._end_rests(now_ms)
+        records = {task: some for number, some in polled.records.items() if (task := self._usable(number, some))}
+        for tp, offset in polled.ends.items():
+            if (task := self.tasks.get(tp.partition)) and task.phase is Phase.RUNNING and tp in task.owned:
+                task.positions[tp] = offset
+        due = self._due(now_ms)
+        if records or due or self._idle_commit_due():
+            self._logic.run(self, records, due, polled)
+
+    def _usable(self, number: int, records: Sequence[Record]) -> Task | None:
+        """Return the task for *records*; None when they must wait, after putting them back."""
+        task = self.tasks.get(number)
+        if task is not None and task.phase is Phase.RUNNING:
+            return task
+        if task is not None:
+            self._rewind(task, records)
+        return None
+
+    def _rewind(self, task: Task, records: Sequence[Record]) -> None:
+        """Have *records* read again, if they are still ours to read."""
+        first: dict[TP, int] = {}
+        for record in records:
+            first.setdefault(TP(record.topic, record.partition), record.offset)
+        for tp, offset in first.items():
+            if tp in task.owned:
+                task.positions[tp] = offset
+                self.member.seek(tp, offset)
+
+    def decide(
+        self,
+        decide: Callable[[Batch], object],
+        records: Mapping[Task, Sequence[Record]],
+        due: Due,
+    ) -> list[Work]:
+        """Let every task decide that has something; those that can't now are put to rest, the others go on."""
+        works = []
+        for task in self._running():
+            some, keys = records.get(task, ()), due.get(task, ())
+            if some or keys:
+                work = self._decide_one(decide, task, some, keys)
+            else:
+                work = Work(task.batch((), self.clock.now_ms), task.uncommitted, task.store)
+            if work is not None and (some or keys or work.positions):
+                works.append(work)
+        return works
+
+    def _decide_one(
+        self,
+        decide: Callable[[Batch], object],
+        task: Task,
+        records: Sequence[Record],
+        due: Sequence[tuple[int, bytes]],
+    ) -> Work | None:
+        try:
+            return task.decide(decide, records, self.clock.now_ms, due)
+        except Unavailable as exc:
+            self._rewind(task, records)
+            self.member.pause(task.owned)
+            wait_ms = task.back_off(self.clock.now_ms)
+            log.warning("backing off", partition=task.partition, wait_ms=wait_ms, because=str(exc))
+            return None
+        except Failed as exc:
+            return self._hold(decide, task, records, exc)
+
+    def _hold(
+        self, decide: Callable[[Batch], object], task: Task, records: Sequence[Record], failed: Failed
+    ) -> Work | None:
+        """Commit what came before the record on which our code failed; hold the partition there."""
+        before = records[: records.index(failed.record)] if failed.record else records
+        self.member.pause(task.owned)
+        try:
+            work = task.decide(decide, before, self.clock.now_ms) if before else None
+        except (Unavailable, Failed):
+            work = None
+        task.phase = Phase.HELD
+        log.error(
+            "partition held: our own code failed on a record, the other partitions go on",
+            partition=task.partition,
+            record=failed.record and (failed.record.topic, failed.record.partition, failed.record.offset),
+            exc_info=failed.__cause__,
+        )
+        return work
+
+    def commit(self, works: Sequence[Work], polled: Polled) -> bool:
+        """
+        Commit; return whether it is done. If not, nothing was written anywhere and the records come again.
+
+        *polled*: the poll that the works come from.
+        """
+        if not works:
+            return True
+        try:
+            self._committer.commit(works, polled.metadata)
+        except Aborted as exc:
+            self._aborted(works, exc)
+            return False
+        self._aborts = 0
+        metrics.BATCH_RECORDS.observe(sum(len(work.batch.records) for work in works))
+        self._idle_commit_s = time.monotonic()
+        for work in works:
+            self.tasks[work.batch.partition].committed |= work.positions
+        return True
+
+    def _aborted(self, works: Sequence[Work], exc: Aborted) -> None:
+        metrics.ABORTS.inc()
+        self._aborts += 1
+        log.warning("aborted, reading again", because=str(exc), times=self._aborts)
+        if self._aborts >= ABORTS_MAX:
+            raise SessionOver(f"{self._aborts} transactions aborted one after another, the last: {exc}") from exc
+        for work in works:
+            self._rewind(self.tasks[work.batch.partition], work.batch.records)
+
+    def _idle_commit_due(self) -> bool:
+        return time.monotonic() - self._idle_commit_s > IDLE_COMMIT_S and any(
+            task.uncommitted for task in self._running()
+        )
+
+    def _running(self) -> list[Task]:
+        return [task for task in self.tasks.values() if task.phase is Phase.RUNNING]
+
+    def _end_rests(self, now_ms: int) -> None:
+        for task in self.tasks.values():
+            if task.phase is Phase.BACKING_OFF and task.retry_at_ms <= now_ms:
+                task.phase = Phase.RUNNING
+                self.member.resume(task.owned)
+
+    # Deadlines.
+
+    def _due(self, now_ms: int) -> Due:
+        """Return the deadlines that may fire, see `end_offsets`."""
+        if self._restorer is None or not self.clock.steady:
+            return {}
+        waiting = [task for task in self._running() if task.store and task.store.due(now_ms, 1)]
+        if not waiting:
+            return {}
+        self._ends = self._end_offsets.answer() or self._ends
+        self._end_offsets.ask([tp for task in waiting for tp in task.inputs], now_ms)
+        if self._ends is None:
+            return {}
+        found = {}
+        for task in waiting:
+            ends = [(task.positions.get(tp, -1), self._ends.offsets.get(tp)) for tp in task.inputs]
+            if task.store and all(end is not None and position >= end for position, end in ends):
+                found[task] = task.store.due(self._ends.asked_at_ms, DUE_MAX)
+        return {task: entries for task, entries in found.items() if entries}
+
+    # Partitions come and go: called by the member inside `poll` and `close`.
+
+    def assigned(self, partitions: frozenset[TP]) -> None:
+        """Take *partitions*; those that are complete begin to restore."""
+        if self._closing:
+            return
+        complete = []
+        for tp in sorted(partitions):
+            task = self.tasks.setdefault(tp.partition, Task(tp.partition, self._inputs))
+            task.owned.add(tp)
+            if task.complete:
+                complete.append(tp.partition)
+        if partitions:
+            log.info("assigned", partitions=sorted({tp.partition for tp in partitions}), complete=complete)
+        if self._restorer is not None:
+            self._restorer.restore(complete)
+        else:
+            for number in complete:
+                self._run(self.tasks[number])
+
+    def revoked(self, partitions: frozenset[TP]) -> None:
+        """Let go of *partitions*; a partition number that isn't complete any more rests."""
+        for tp in sorted(partitions):
+            task = self.tasks.get(tp.partition)
+            if task is None:
+                continue
+            self._rest(task)
+            task.owned.discard(tp)
+            task.positions.pop(tp, None)
+            task.committed.pop(tp, None)
+            if not task.owned:
+                del self.tasks[tp.partition]
+        if partitions:
+            log.info("revoked", partitions=sorted({tp.partition for tp in partitions}))
+
+    def lost(self, partitions: frozenset[TP]) -> None:
+        """The same as `revoked`: no transaction is open between two turns."""
+        log.warning("lost", partitions=sorted({tp.partition for tp in partitions}))
+        self.revoked(partitions)
+
+    def out_of_range(self, partition: TP, detail: str) -> None:
+        """Hold the partition: its records were removed before they were read, or the group has no position yet."""
+        task = self.tasks.get(partition.partition)
+        if task is None:
+            return
+        self.member.pause(task.owned)
+        task.phase = Phase.HELD
+        log.error(
+            "partition held: no position to read from; a new group gets its positions by `rejoinder topics apply`, "
+            "otherwise records were removed before they were read",
+            topic=partition.topic,
+            partition=partition.partition,
+            detail=detail,
+        )
+
+    def _run(self, task: Task) -> None:
+        task.phase = Phase.RUNNING
+        self.member.resume(task.owned)
+
+    def _rest(self, task: Task) -> None:
+        """Stop *task*; its store is closed, whoever has it now."""
+        if task.phase is not Phase.WAITING and task.owned:
+            self.member.pause(task.owned)
+        task.phase = Phase.WAITING
+        self._drop(task)
+
+    def _drop(self, task: Task) -> None:
+        if self._restorer is not None:
+            self._restorer.cancel([task.partition])
+        if task.store is not None:
+            del self.stores[task.partition]
+            task.store.close()
+            task.store = None
+
+    def _take_restored(self) -> None:
+        if self._restorer is None:
+            return
+        for number, store in self._restorer.ready():
+            task = self.tasks.get(number)
+            if task is None or not task.complete:
+                store.close()
+                continue
+            task.store = self.stores[number] = store
+            self._run(task)
+        for phase in Phase:
+            metrics.PARTITIONS.labels(phase.value).set(sum(task.phase is phase for task in self.tasks.values()))
+
+    def _offsets_stable(self, numbers: Sequence[int]) -> None:
+        """Return when a restore of *numbers* may begin, see `GroupOffsets`; runs in the restorer's thread."""
+        self._group_offsets.wait_stable([TP(topic, number) for topic in self._inputs for number in numbers], STABLE_S)

@@ -1,0 +1,112 @@
+"""
+One partition number: what of it is owned, where it is read to, and what it is doing.
+
+    WAITING ──all inputs assigned, store restored──▶ RUNNING ◀──wait over── BACKING_OFF
+       ▲                                             │  │ └──somebody doesn't answer──▲
+       └──────────────an input revoked───────────────┘  └──our code failed, records lost──▶ HELD
+
+WAITING, BACKING_OFF and HELD are paused: no records come. HELD ends with the membership.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Final
+
+from streams.batch import Batch, Record
+from streams.errors import Unavailable
+from streams.processing.commit import Work
+from streams.store.partition import Partition
+from streams.transport.member import TP
+
+BACKOFF_FIRST_MS: Final = 500
+BACKOFF_MOST_MS: Final = 30_000
+
+
+class Phase(Enum):
+    """What a task is doing; the module's drawing shows the moves."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    BACKING_OFF = "backing off"
+    HELD = "held"
+
+
+class Failed(Exception):
+    """Our own code failed on ``record`` (None: on a deadline); the cause is chained."""
+
+    def __init__(self, record: Record | None) -> None:
+        super().__init__(record)
+        self.record = record
+
+
+class Task:
+    """Partition number *partition* of all *inputs* (declared topic names)."""
+
+    def __init__(self, partition: int, inputs: Sequence[str]) -> None:
+        self.partition = partition
+        self.inputs = tuple(TP(topic, partition) for topic in inputs)
+        self.owned: set[TP] = set()
+        self.phase = Phase.WAITING
+        self.store: Partition | None = None
+        self.positions: dict[TP, int] = {}
+        """Next offset to read, of each input of which something was heard."""
+        self.committed: dict[TP, int] = {}
+        self.retry_at_ms = 0
+        self._failures = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether this partition number of every input is owned."""
+        return len(self.owned) == len(self.inputs)
+
+    @property
+    def uncommitted(self) -> dict[TP, int]:
+        """Positions beyond the committed ones."""
+        return {tp: offset for tp, offset in self.positions.items() if self.committed.get(tp) != offset}
+
+    def batch(self, records: Sequence[Record], now_ms: int, due: Sequence[bytes] = ()) -> Batch:
+        """Return *records* and *due* keys as a batch over this task's store."""
+        return Batch(self.partition, records, now_ms, self._load, due)
+
+    def _load(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        assert self.store is not None, "the application has no table"
+        return self.store.get_many(keys)
+
+    def decide(
+        self,
+        decide: Callable[[Batch], object],
+        records: Sequence[Record],
+        now_ms: int,
+        due: Sequence[tuple[int, bytes]] = (),
+    ) -> Work:
+        """
+        Run *decide* over *records* and the keys of the *due* index entries.
+
+        Raises:
+            Unavailable: somebody whom *decide* asked doesn't answer.
+            Failed: *decide* raised anything else; nothing is changed.
+        """
+        batch = self.batch(records, now_ms, [key for _, key in due])
+        try:
+            decide(batch)
+        except Unavailable:
+            raise
+        except Exception as exc:
+            raise Failed(records[batch.at] if batch.at < len(records) else None) from exc
+        self._failures = 0
+        return Work(batch, self._positions_after(records), self.store, due)
+
+    def _positions_after(self, records: Sequence[Record]) -> dict[TP, int]:
+        for topic, offset in {record.topic: record.offset + 1 for record in records}.items():
+            self.positions[TP(topic, self.partition)] = offset
+        # A transaction without a position would be fenced by nothing, so deadlines alone carry the known ones again.
+        return self.uncommitted or dict(self.positions)
+
+    def back_off(self, now_ms: int) -> int:
+        """Rest for a while, twice as long as the last time; return the milliseconds."""
+        wait_ms = min(BACKOFF_FIRST_MS << min(self._failures, 16), BACKOFF_MOST_MS)
+        self._failures += 1
+        self.phase, self.retry_at_ms = Phase.BACKING_OFF, now_ms + wait_ms
+        return wait_ms

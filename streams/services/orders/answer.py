@@ -1,0 +1,58 @@
+"""Answers to queries for order details: one look-up for a whole batch."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from streams.batch import Batch, Headers, Record, Refusal
+from streams.headers import CE_CORRELATION_ID, CE_ID, TRACEPARENT, cloud_event_headers, header
+from streams.services.orders.database import Database
+from streams.services.records import Reader
+from topology.ids import uuid5
+from topology.topics import DETAILS
+
+SOURCE: Final = "/orders"
+RETRIEVED: Final = "orders.OrderDetailsRetrieved"
+NOT_FOUND: Final = "orders.OrderDetailsNotFound"
+_QUERY: Final = "orders.GetOrderDetails"
+
+
+def answer(batch: Batch, database: Database, reader: Reader, *, with_headers: bool = True) -> None:
+    """
+    Answer each query of *batch* with its order's details or that there is no such order; refuse what is no query.
+
+    Raises:
+        Unavailable: the database or the schema registry doesn't answer; nothing is answered, try the batch again.
+    """
+    queries: list[tuple[Record, dict[str, Any]]] = []
+    for record in batch:
+        query = reader.read(record, _QUERY, lambda body: (body["order_id"],))
+        if isinstance(query, Refusal):
+            batch.refuse(*query)
+        else:
+            queries.append((record, query))
+    details = database.details_of([query["order_id"] for _, query in queries])
+    for record, query in queries:
+        query_id, order_id = query["query_id"], query["order_id"]
+        order = details.get(order_id)
+        if order is None:
+            name, event_id = NOT_FOUND, uuid5(f"{query_id}/not-found/{order_id}")
+            body = {"query_id": query_id, "order_id": order_id, "answered_at": batch.now_ms}
+        else:
+            # The version is a part of the id: an answer to the same query at another time may be another event.
+            name, event_id = RETRIEVED, uuid5(f"{query_id}/retrieved/{order['version']}/{order_id}")
+            body = {"query_id": query_id, "retrieved_at": batch.now_ms, "order": order}
+        headers = _headers(event_id, name, batch.now_ms, query_id, record.headers) if with_headers else []
+        batch.send(DETAILS.name, order_id.encode(), reader.codec.encode_record(name, body), headers)
+
+
+def _headers(event_id: str, name: str, now_ms: int, query_id: str, asked: Headers | None) -> Headers:
+    return cloud_event_headers(
+        event_id,
+        SOURCE,
+        name,
+        now_ms,
+        correlation_id=header(asked, CE_CORRELATION_ID),
+        causation_id=header(asked, CE_ID) or query_id,
+        traceparent=header(asked, TRACEPARENT),
+    )

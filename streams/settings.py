@@ -1,0 +1,291 @@
+"""
+Every setting, read from the environment once at start.
+
+A name that isn't declared here, or a value that isn't allowed, is refused at start: a typing error in a deployment
+must not become a default. ``REJOINDER_KAFKA_…`` passes any librdkafka property through: the rest of the name, in lower
+case and with dots for underscores (``REJOINDER_KAFKA_SECURITY_PROTOCOL`` is ``security.protocol``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import socket
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streams.errors import ConfigurationError
+from topology.policy import DAY_MS, NEVER_ASK, Policy
+from topology.topics import PARTITIONS, TOPICS
+
+PREFIX: Final = "REJOINDER_"
+KAFKA_PREFIX: Final = f"{PREFIX}KAFKA_"
+# Where the local broker's jars are cached and the like: read by streams.local, no setting of a running service.
+_ELSEWHERE: Final = frozenset({f"{PREFIX}CACHE_DIR"})
+
+_UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def parse_duration_ms(text: object) -> int:
+    """
+    Return *text* ("500ms", "30s", "5m", "24h", "7d"; a unit is always said) in milliseconds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(text, int):  # From code; the environment gives text.
+        return text
+    match = re.fullmatch(r"(\d+)\s*(ms|s|m|h|d)", str(text).strip())
+    if not match:
+        raise ValueError(f"{text!r} is no duration; allowed: a whole number and a unit, such as 500ms, 30s, 5m, 24h, 7d")
+    return int(match[1]) * _UNITS_MS[match[2]]
+
+
+def parse_ask_ms(text: object) -> int:
+    """
+    Return when order details are asked for: milliseconds after the command, `NEVER_ASK` for never.
+
+    Raises:
+        ValueError: *text* is neither "at once", "never" nor "after DURATION".
+    """
+    words = str(text).strip()
+    if words == "at once":
+        return 0
+    if words == "never":
+        return NEVER_ASK
+    if words.startswith("after "):
+        return parse_duration_ms(words.removeprefix("after "))
+    if isinstance(text, int):
+        return text
+    raise ValueError(f'{text!r} is not allowed; allowed: "at once", "never", or "after" and a duration: "after 500ms"')
+
+
+Duration = Annotated[int, BeforeValidator(parse_duration_ms)]
+
+
+class Switch(Enum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class GroupProtocol(Enum):
+    """The consumer group's protocol: KIP-848's, or the one of brokers before 4.0."""
+
+    CONSUMER = "consumer"
+    CLASSIC = "classic"
+
+
+class InDoubt(Enum):
+    """What the e-mail service does with a mail of which it can't know whether the mail server took it."""
+
+    RESEND = "resend"
+    HOLD = "hold"
+
+
+class LogFormat(Enum):
+    """How log lines look."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+def _state_home() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "rejoinder"
+
+
+_DEFAULTS: Final = Policy()
+
+
+class Settings(BaseSettings):
+    """The settings; each field ``name`` is the environment's ``REJOINDER_NAME``."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    # Kafka.
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers to begin with: host:port, comma separated.")
+    application_id: str = Field(
+        "rejoinder",
+        pattern=r"^[a-zA-Z0-9._-]+$",
+        max_length=200,
+        description="Prefix of the consumer groups (-worker, -orders, -email) and of transactional ids.",
+    )
+    instance_id: str = Field(
+        "",
+        pattern=r"^[a-zA-Z0-9._-]*$",
+        max_length=200,
+        description="Names this process: one a live process, the same after a restart. Default: host name and web port.",
+    )
+    group_protocol: GroupProtocol = Field(
+        GroupProtocol.CONSUMER, description="consumer (KIP-848), or classic for brokers before 4.0."
+    )
+    static_membership: Switch = Field(
+        Switch.OFF,
+        description="on: a clean restart keeps its partitions without a rebalance; a killed one waits out its session.",
+    )
+    partitions: int = Field(PARTITIONS, ge=1, le=10_000, description="Partitions of each topic, for topics apply.")
+    replication_factor: int = Field(3, ge=1, le=10, description="Replicas of each topic, for topics apply.")
+    topic_prefix: str = Field(
+        "", pattern=r"^[a-zA-Z0-9._-]*$", max_length=100, description="Put before every topic's name."
+    )
+    transaction_timeout: Duration = Field(
+        45_000, ge=1_000, le=900_000, description="When the broker aborts a dead worker's transaction."
+    )
+    batch_records: int = Field(10_000, ge=1, le=100_000, description="Most records in one transaction.")
+    headers: Switch = Field(Switch.ON, description="CloudEvents headers on what is produced.")
+
+    # Schemas.
+    schema_registry_url: str = Field(
+        "file:", description="file: for the ids that come with the code, or a Confluent-compatible registry's http(s) URL."
+    )
+
+    # State and web.
+    state_dir: Path = Field(default_factory=_state_home, description="Directory of the local state.")
+    store_memory_mib: int = Field(256, ge=16, description="Memory for the store's caches and buffers, all partitions.")
+    web_bind: str = Field("127.0.0.1", description="Address that the web server listens on.")
+    web_host: str = Field("", description="Host name under which other workers reach this one. Default: web_bind.")
+    web_port: int = Field(6066, ge=1, le=65_535, description="The web server's port.")
+    log_format: LogFormat = Field(LogFormat.CONSOLE, description="console or json.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="The least that is logged.")
+
+    # The process's policy.
+    ask: Annotated[int, BeforeValidator(parse_ask_ms)] = Field(
+        _DEFAULTS.ask_after_ms, description='When order details are asked for: "at once", "after 500ms" or "never".'
+    )
+    details_max_age: Duration = Field(_DEFAULTS.details_max_age_ms, description="Younger details are used unasked.")
+    details_ttl: Duration = Field(_DEFAULTS.details_ttl_ms, description="How long an order's details are kept.")
+    retry_first: Duration = Field(_DEFAULTS.retry_first_ms, ge=1, description="Wait after the first try; it doubles.")
+    retry_most: Duration = Field(_DEFAULTS.retry_most_ms, ge=1, description="The longest wait between tries.")
+    not_found_attempts: int = Field(_DEFAULTS.not_found_attempts, ge=1, description="Answers «not found» until failed.")
+    give_up_after: Duration = Field(_DEFAULTS.give_up_after_ms, ge=1, description="From the command to giving up.")
+    email_attempts: int = Field(_DEFAULTS.email_attempts, ge=1, description="SendEmails of one command, at most.")
+    email_outcome_wait: Duration = Field(
+        _DEFAULTS.email_outcome_wait_ms, ge=1, description="How long an e-mail's outcome is waited for."
+    )
+    finished_ttl: Duration = Field(
+        _DEFAULTS.finished_ttl_ms, ge=1, description="How long a finished process is remembered."
+    )
+
+    # The orders service.
+    database_url: str = Field("", description="SQLAlchemy URL of the orders. Default: SQLite in the state directory.")
+    publish_changes: Switch = Field(Switch.OFF, description="on: orders are published unasked when they change.")
+
+    # The e-mail service.
+    smtp_url: str = Field(
+        "smtp://127.0.0.1:25", description="The mail server: smtp:// or smtps://, with user:password@ if it wants them."
+    )
+    email_from: str = Field("Orders <orders@example.com>", description="The mails' From.")
+    email_domain: str = Field("", description="Right side of the Message-IDs. Default: the domain of email_from.")
+    email_concurrency: int = Field(50, ge=1, le=1_000, description="Mails in sending at one time.")
+    email_batch: int = Field(500, ge=1, le=10_000, description="Most mails in one transaction.")
+    smtp_timeout: Duration = Field(30_000, ge=1_000, description="The longest that sending one mail may take.")
+    in_doubt: InDoubt = Field(InDoubt.RESEND, description="Mails of which acceptance is unknown: resend or hold.")
+
+    @field_validator("finished_ttl")
+    @classmethod
+    def _outlives_topics(cls, value: int) -> int:
+        kept_ms = max(topic.retention_ms for topic in TOPICS)
+        if value <= kept_ms:
+            days = kept_ms // DAY_MS
+            raise ValueError(f"must be longer than any record is kept ({days}d), or a duplicate may find it forgotten")
+        return value
+
+    @property
+    def policy(self) -> Policy:
+        """The core's part of the settings."""
+        return Policy(
+            ask_after_ms=self.ask,
+            details_max_age_ms=self.details_max_age,
+            details_ttl_ms=self.details_ttl,
+            retry_first_ms=self.retry_first,
+            retry_most_ms=self.retry_most,
+            not_found_attempts=self.not_found_attempts,
+            give_up_after_ms=self.give_up_after,
+            email_attempts=self.email_attempts,
+            email_outcome_wait_ms=self.email_outcome_wait,
+            finished_ttl_ms=self.finished_ttl,
+        )
+
+    @property
+    def instance(self) -> str:
+        """This process's name."""
+        return self.instance_id or f"{socket.gethostname()}-{self.web_port}"
+
+    @property
+    def advertised_url(self) -> str:
+        """Where other workers reach this one's web server."""
+        return f"http://{self.web_host or self.web_bind}:{self.web_port}"
+
+    @property
+    def kafka(self) -> dict[str, str]:
+        """librdkafka properties passed through."""
+        return kafka_properties(os.environ)
+
+    @property
+    def orders_url(self) -> str:
+        """The orders database."""
+        return self.database_url or f"sqlite:///{self.state_dir / 'orders.sqlite'}"
+
+    def topic(self, name: str) -> str:
+        """Return *name* as the cluster knows it."""
+        return self.topic_prefix + name
+
+
+def kafka_properties(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the librdkafka properties that *environ* sets."""
+    return {
+        name.removeprefix(KAFKA_PREFIX).lower().replace("_", "."): value
+        for name, value in environ.items()
+        if name.startswith(KAFKA_PREFIX)
+    }
+
+
+def load(**overrides: Any) -> Settings:
+    """
+    Read the settings from the environment; *overrides* win.
+
+    Raises:
+        ConfigurationError: a name that doesn't exist, or a value that isn't allowed; says which and what is.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and not name.startswith(KAFKA_PREFIX) and name not in known | _ELSEWHERE:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "`rejoinder settings` lists what there is."
+            raise ConfigurationError(f"{name} is no setting; {hint}")
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        lines = [
+            f"{PREFIX}{'_'.join(map(str, error['loc'])).upper()}={error.get('input')!r}: {error['msg']}"
+            for error in exc.errors()
+        ]
+        raise ConfigurationError("; ".join(lines)) from exc
+
+
+def as_environment(name: str, value: Any) -> str:
+    """Return the *value* of the setting *name* as the environment has it."""
+    return format_duration(value) if is_duration(name) else str(value)
+
+
+def is_duration(name: str) -> bool:
+    """Return whether the setting *name* is a duration."""
+    return any(
+        isinstance(part, BeforeValidator) and part.func is parse_duration_ms
+        for part in Settings.model_fields[name].metadata
+    )
+
+
+def format_duration(duration_ms: int) -> str:
+    """Return *duration_ms* as `parse_duration_ms` reads it, in the largest unit that is exact."""
+    for unit, unit_ms in reversed(_UNITS_MS.items()):
+        if duration_ms and duration_ms % unit_ms == 0:
+            return f"{duration_ms // unit_ms}{unit}"
+    return f"{duration_ms}ms"

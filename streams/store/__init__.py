@@ -1,0 +1,1 @@
+"""The table on local disk: RocksDB, one database a partition number, restored from its changelog."""

@@ -1,0 +1,327 @@
+"""
+One partition number's rows: a RocksDB with the rows, their deadlines and the checkpoint.
+
+All three live in one column family, told apart by a prefix, and change in one write batch:
+
+    o KEY            the row; its bytes 1 to 8 are its due time
+    d DUE_MS KEY     an index entry of the row's deadline, ordered by time; a hint, checked when it fires
+    m checkpoint     the changelog position that the rows reflect
+
+Why one family: the write-ahead log is off, so what survives a kill is what was flushed. A write batch is never split
+between two memtables of one family, and these are flushed in order; but each further family has a memtable of its own,
+flushed when that one is full. With three families a kill left 2,820 rows, their checkpoint and no deadline at all: the
+restore began after them, and they never fired. RocksDB's atomic flush prevents that too, until somebody forgets it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Final, NamedTuple, Self, cast
+
+import structlog
+from rocksdict import DbClosedError, Rdict, ReadOptions, WriteBatch
+
+from streams.batch import RowChange
+from streams.errors import Bug, Corrupt, RejoinderError, Unavailable
+from streams.store.options import StoreOptions
+
+NEVER: Final = 2**63 - 1
+"""The due time of a row without a deadline."""
+
+_ROW: Final = b"o"
+_DUE: Final = b"d"
+_CHECKPOINT: Final = b"mcheckpoint"
+
+log = structlog.get_logger(__name__)
+
+_INSTANT: Final = struct.Struct(">q")
+_NUMBERS: Final = struct.Struct(">qqq")
+_NEVER_BYTES: Final = _INSTANT.pack(NEVER)
+_ROW_BYTES_MIN: Final = 9
+_key_of: Final = itemgetter(0)
+
+
+class Checkpoint(NamedTuple):
+    """
+    What the rows reflect.
+
+    Attributes:
+        position: The next changelog offset.
+        topic_id: The changelog topic's id; a topic that is deleted and created anew has another.
+        written_at_ms: Everything from *position* on was written to the changelog after this, Unix milliseconds.
+        clock_ms: The partition's clock, Unix milliseconds, which never goes back; 0 before the first batch.
+    """
+
+    position: int
+    topic_id: str
+    written_at_ms: int
+    clock_ms: int
+
+
+class Figures(NamedTuple):
+    """Approximate sizes: entries are rows and index entries together."""
+
+    entries: int
+    disk_bytes: int
+    buffer_bytes: int
+
+
+def due_of(row: bytes) -> int:
+    """
+    Return when *row* is due: Unix milliseconds, or `NEVER`.
+
+    Raises:
+        Bug: it is too short to be a row.
+    """
+    if len(row) < _ROW_BYTES_MIN:
+        raise Bug(f"{row!r} is no row: bytes 1 to 8 are its due time; a row is written by its codec only")
+    return int(_INSTANT.unpack_from(row, 1)[0])
+
+
+class Partition:
+    """
+    An open partition.
+
+    One thread at a time reads and writes; `items` and `figures` may be called by any. All calls raise `Corrupt` when
+    the files can't be read (then: `wipe` and restore) and `Unavailable` when the disk refuses (then: `close`, and try
+    later), with the path and what to do.
+    """
+
+    def __init__(self, path: Path, options: StoreOptions) -> None:
+        """Use `open`."""
+        self.path = path
+        self._options = options
+        # Nothing is due before this key: index entries that were deleted are passed over once, not every batch.
+        self._due_from = _DUE
+        self._checkpoint: Checkpoint | None = None
+        self._open()
+
+    @classmethod
+    def open(cls, path: Path, options: StoreOptions) -> Self:
+        """
+        Open the database at *path* (from `StateDirectory`, so that no other process has it), or create it.
+
+        A database that can't be read is wiped and opened empty: without a checkpoint it is restored in full.
+        """
+        try:
+            return cls(path, options)
+        except Corrupt as exc:
+            log.warning("store wiped", because=str(exc))
+            _remove(path)
+            return cls(path, options)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the rows of *keys*, with one read; ``rows[i]`` answers ``keys[i]``, None is no row."""
+        if not keys:
+            return []
+        with self._translated():
+            return cast("list[bytes | None]", self._db.get([_ROW + key for key in keys]))
+
+    def write(
+        self, changes: Iterable[RowChange], position: int, now_ms: int, spent: Iterable[tuple[int, bytes]] = ()
+    ) -> None:
+        """
+        Write what a committed batch changed: rows, their deadlines and the checkpoint, all or nothing.
+
+        Args:
+            changes: At most one of each key; ``old`` is the row as it is now.
+            position: The next changelog offset after the batch's.
+            now_ms: The partition's clock in that batch, Unix milliseconds.
+            spent: What `due` returned and this batch has dealt with. (Such an entry may be one that a restore left
+                behind; a row that isn't due then needs no change.)
+
+        Raises:
+            Bug: the partition was never restored, or a row is too short.
+        """
+        if self._checkpoint is None:
+            raise Bug(f"{self.path}: written before it was restored; a partition comes from the Restorer")
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        fired = set()
+        for due_ms, key in spent:
+            delete(_DUE + _INSTANT.pack(due_ms) + key)
+            fired.add(key)
+        deadlines = []
+        # In key order, and the index after the rows: RocksDB inserts what follows its last insert in half the time.
+        for key, old, new in sorted(changes, key=_key_of):
+            if new is None:
+                delete(_ROW + key)
+                due = _NEVER_BYTES
+            else:
+                put(_ROW + key, new)
+                due = new[1:9]
+            was = _NEVER_BYTES if old is None else old[1:9]
+            # A row that keeps its due time keeps its entry, unless that was deleted just now.
+            if was == due and key not in fired:
+                continue
+            if was != _NEVER_BYTES:
+                delete(_DUE + was + key)
+            if due != _NEVER_BYTES:
+                deadlines.append(_DUE + due + key)
+        checkpoint = self._checkpoint._replace(position=position, written_at_ms=now_ms, clock_ms=now_ms)
+        self._apply(batch, deadlines, checkpoint)
+
+    def load(
+        self, rows: Iterable[tuple[bytes, bytes | None]], position: int, topic_id: str, written_at_ms: int
+    ) -> None:
+        """
+        Write *rows*, as they follow in the changelog; a value of None deletes the row.
+
+        The rows before aren't read, so their index entries stay behind: `due` returns them, and their rows aren't due.
+
+        Args:
+            rows: Keys and values in offset order.
+            position: The next changelog offset after them.
+            topic_id: The changelog topic's id.
+            written_at_ms: See `Checkpoint`.
+
+        Raises:
+            Bug: a value is too short to be a row.
+        """
+        batch = WriteBatch(raw_mode=True)
+        deadlines = []
+        # Only the last value of each key matters, and keys in order are quicker; see `write`.
+        for key, value in sorted(dict(rows).items()):
+            if value is None:
+                batch.delete(_ROW + key)
+                continue
+            batch.put(_ROW + key, value)
+            due = value[1:9]
+            if due != _NEVER_BYTES:
+                if len(value) < _ROW_BYTES_MIN:
+                    raise Bug(f"{self.path}: the changelog's last value of {key!r} before {position} is no row")
+                deadlines.append(_DUE + due + key)
+        clock_ms = self._checkpoint.clock_ms if self._checkpoint else 0
+        self._apply(batch, deadlines, Checkpoint(position, topic_id, written_at_ms, clock_ms))
+
+    def due(self, now_ms: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return index entries up to *now_ms*, the earliest first, *limit* at most: due time and key."""
+        until = _DUE + _INSTANT.pack(now_ms + 1)
+        if self._due_from >= until:
+            return []
+        with self._translated():
+            read = ReadOptions()
+            read.set_iterate_upper_bound(until)
+            keys = cast("Iterator[bytes]", self._db.keys(from_key=self._due_from, read_opt=read))
+            found = list(islice(keys, limit))
+        self._due_from = found[0] if found else until
+        return [(_INSTANT.unpack_from(entry, 1)[0], entry[9:]) for entry in found]
+
+    @property
+    def position(self) -> int:
+        """The next changelog offset after what the rows reflect; 0 if they reflect nothing yet."""
+        return self._checkpoint.position if self._checkpoint else 0
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return what the rows reflect; None if they reflect nothing yet."""
+        return self._checkpoint
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and rows in key order, as of the first step."""
+        with self._translated():
+            for key, row in cast("Iterator[tuple[bytes, bytes]]", self._db.items(from_key=_ROW)):
+                yield key[1:], row
+
+    def figures(self) -> Figures:
+        """Return approximate sizes."""
+        with self._translated():
+            number = self._db.property_int_value
+            return Figures(
+                entries=number("rocksdb.estimate-num-keys") or 0,
+                disk_bytes=number("rocksdb.total-sst-files-size") or 0,
+                buffer_bytes=number("rocksdb.cur-size-all-mem-tables") or 0,
+            )
+
+    def flush(self) -> None:
+        """Put everything on disk."""
+        with self._translated():
+            self._db.flush()
+
+    def wipe(self) -> None:
+        """Forget everything; the partition stays open, without a checkpoint."""
+        # Nothing of it is wanted any more, so an error at closing doesn't matter.
+        with contextlib.suppress(RejoinderError), self._translated():
+            self._db.close()
+        _remove(self.path)
+        self._open()
+
+    def close(self) -> None:
+        """Put everything on disk and close; closing twice is no error."""
+        with self._translated(), contextlib.suppress(DbClosedError):
+            try:
+                self._db.flush()
+            finally:
+                self._db.close()
+
+    def _open(self) -> None:
+        self._due_from = _DUE
+        self._checkpoint = None
+        with self._translated():
+            self._db = Rdict(str(self.path), self._options.database)
+            try:
+                self._db.set_write_options(self._options.write)
+                data = cast("bytes | None", self._db.get(_CHECKPOINT))
+            except Exception:
+                # Its lock would outlive this call, and nobody could open what is left.
+                self._db.close()
+                raise
+        if data is not None:
+            self._checkpoint = _decoded(data)
+
+    def _apply(self, batch: WriteBatch, deadlines: list[bytes], checkpoint: Checkpoint) -> None:
+        deadlines.sort()
+        for entry in deadlines:
+            batch.put(entry, b"")
+        batch.put(_CHECKPOINT, _encoded(checkpoint))
+        with self._translated():
+            self._db.write(batch)
+        self._checkpoint = checkpoint
+        if deadlines:
+            self._due_from = min(self._due_from, deadlines[0])
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn RocksDB's errors, all of one type and told apart by their text, into ours."""
+        try:
+            yield
+        except RejoinderError:
+            raise
+        except DbClosedError as exc:
+            raise Unavailable(f"{self.path}: closed; its partition is being handed over, ask its new owner") from exc
+        except Exception as exc:
+            raise error_of(self.path, str(exc)) from exc
+
+
+def _encoded(checkpoint: Checkpoint) -> bytes:
+    position, topic_id, written_at_ms, clock_ms = checkpoint
+    return _NUMBERS.pack(position, written_at_ms, clock_ms) + topic_id.encode()
+
+
+def _decoded(data: bytes) -> Checkpoint:
+    position, written_at_ms, clock_ms = _NUMBERS.unpack_from(data)
+    return Checkpoint(position, data[_NUMBERS.size :].decode(), written_at_ms, clock_ms)
+
+
+def error_of(path: Path, text: str) -> RejoinderError:
+    """Return what RocksDB's error *text* means; its first words are the status code."""
+    if "No space left" in text or "quota exceeded" in text:
+        return Unavailable(f"{path}: the disk is full: {text}; make room, the changelog has everything")
+    # A file that the database lists isn't there any more.
+    if text.startswith("IO error") and "No such file" not in text:
+        return Unavailable(f"{path}: the disk or its file system refuses: {text}; see the system's log")
+    return Corrupt(f"{path}: can't be read: {text}; it is wiped and restored from its changelog")
+
+
+def _remove(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except OSError as exc:
+        if exc.errno != errno.ENOENT:
+            raise Unavailable(f"{path}: can't be removed: {exc}; remove it by hand") from exc

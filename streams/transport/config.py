@@ -1,0 +1,77 @@
+"""librdkafka's configuration from the settings. What is passed through by REJOINDER_KAFKA_… wins, but for identity."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from streams.settings import GroupProtocol, Settings, Switch
+
+MESSAGE_BYTES_MAX: Final = 8 * 1_048_576
+"""Larger than any topic's max.message.bytes: the topic's own limit is the one that refuses."""
+
+
+def common(settings: Settings) -> dict[str, Any]:
+    """Return what every client needs."""
+    return {"bootstrap.servers": settings.bootstrap_servers} | settings.kafka
+
+
+def member(settings: Settings, group: str) -> dict[str, Any]:
+    """
+    Return the configuration of a group member.
+
+    The client id is the web server's URL, so that the group's description is the map from partition to host.
+    """
+    config = {
+        "isolation.level": "read_committed",  # Also makes the fetch of offsets wait for open transactions.
+        "enable.partition.eof": True,  # At EOF the position has passed the transaction markers.
+        "fetch.queue.backoff.ms": 5,  # The default of a second stalls a fast consumer.
+        "fetch.wait.max.ms": 100,
+        "queued.min.messages": 100_000,
+        "queued.max.messages.kbytes": 65_536,
+    }
+    if settings.group_protocol is GroupProtocol.CONSUMER:
+        # The range assignor gives partition p of every input to one member; the guard in `processing` checks it.
+        config |= {"group.protocol": "consumer", "group.remote.assignor": "range"}
+    else:
+        config |= {"group.protocol": "classic", "partition.assignment.strategy": "range"}
+    if settings.static_membership is Switch.ON:
+        config["group.instance.id"] = settings.instance
+    return (
+        config
+        | common(settings)
+        | {
+            "group.id": group,
+            "client.id": settings.advertised_url,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            # A position that is out of range means that records were lost to retention: a person must know.
+            "auto.offset.reset": "error",
+        }
+    )
+
+
+def transactional(settings: Settings, group: str) -> dict[str, Any]:
+    """Return the configuration of the transactional producer: its id is the instance's, stable over restarts."""
+    return (
+        {"linger.ms": 5, "compression.type": "lz4", "queue.buffering.max.messages": 1_000_000}
+        | common(settings)
+        | {
+            "client.id": settings.advertised_url,
+            "message.max.bytes": MESSAGE_BYTES_MAX,
+            "transactional.id": f"{group}-{settings.instance}",
+            "transaction.timeout.ms": settings.transaction_timeout,
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",  # librdkafka's own default is CRC32, which no Java client agrees with.
+        }
+    )
+
+
+def plain_producer(settings: Settings) -> dict[str, Any]:
+    """Return the configuration of a producer outside transactions, for commands sent by hand."""
+    return common(settings) | {
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "linger.ms": 5,
+        "compression.type": "lz4",
+        "message.max.bytes": MESSAGE_BYTES_MAX,
+    }

@@ -1,0 +1,178 @@
+"""
+The producer's transaction: its states, and the one duty that each class of error asks for.
+
+    READY ──begin──▶ OPEN ──commit──▶ READY
+                      │ └───abort───▶ READY
+                      └──(fatal, or the outcome is unknown)──▶ OVER
+
+librdkafka tells three classes of errors apart (its manual, "Transactional producer"):
+
+- retriable: the same call again, until `CALL_S_MAX` has passed; then the outcome is unknown;
+- abortable: abort, then read the same records again: `Aborted`;
+- fatal, or an outcome that stays unknown: this producer is over, and so is the membership whose positions it wrote:
+  `SessionOver`. A new one begins from what Kafka says.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from streams.batch import Headers
+from streams.errors import ConfigurationError, RejoinderError
+
+CALL_S: Final = 10.0
+"""Time-out of one call; a retriable error then asks for the same call again."""
+
+CALL_S_MAX: Final = 60.0
+"""When retrying stops. A broker that comes back later finds a new session, which begins from what was committed."""
+
+_FORBIDDEN: Final = frozenset(
+    {
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.INVALID_TRANSACTION_TIMEOUT,
+        KafkaError._UNSUPPORTED_FEATURE,
+    }
+)
+
+
+_librdkafka = logging.getLogger("librdkafka")
+
+
+class Aborted(RejoinderError):
+    """The transaction is gone and left no trace; its records must be read again."""
+
+
+class SessionOver(RejoinderError):
+    """This membership can't go on: its producer was fenced, its consumer failed, or an outcome is unknown."""
+
+    exit_code = 75
+
+
+class State(Enum):
+    """Where the transaction stands; the module's drawing shows the moves."""
+
+    READY = "ready"
+    OPEN = "open"
+    OVER = "over"
+
+
+class Transaction:
+    """One transaction at a time of one transactional id."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.id: str = config["transactional.id"]
+        self.state = State.READY
+        self._producer = Producer(config, logger=_librdkafka)
+
+    def init(self) -> None:
+        """
+        Register the transactional id: fences an older producer of the same id and aborts what it left open.
+
+        Raises:
+            ConfigurationError: the broker refuses this id or its settings.
+            SessionOver: no coordinator in time.
+        """
+        self._call("init_transactions", CALL_S)
+
+    def begin(self) -> None:
+        """Open; nothing is sent to the broker before the first record."""
+        assert self.state is State.READY, self.state
+        self._call("begin_transaction")
+        self.state = State.OPEN
+
+    def produce(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+        on_delivery: Callable[[Any, Any], None] | None = None,
+    ) -> None:
+        """
+        Add a record.
+
+        Raises:
+            KafkaException: the record itself can't be produced (too large).
+        """
+        deadline_s = time.monotonic() + CALL_S_MAX
+        while True:
+            try:
+                # Positional arguments: it is called for every output, and keywords would cost a tenth of it.
+                self._producer.produce(topic, value, key, partition, on_delivery, on_delivery, 0, headers)
+            except BufferError:
+                if time.monotonic() > deadline_s:
+                    self.state = State.OVER
+                    raise SessionOver(
+                        f"the queue of {self.id} stayed full for {CALL_S_MAX:.0f} s: the brokers don't take records; "
+                        "starting anew from what was committed"
+                    ) from None
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def commit(self, positions: Iterable[TopicPartition], member: Any) -> None:
+        """
+        Commit the records and the input *positions* together.
+
+        *member* is the group metadata of when the records were polled: the broker refuses it if the member has lost
+        its partitions since (KIP-447), even if it has joined again.
+
+        Raises:
+            Aborted: nothing was written; read the records again.
+            SessionOver: see the module.
+        """
+        self._call("send_offsets_to_transaction", list(positions), member, CALL_S)
+        self._call("commit_transaction", CALL_S)
+        self.state = State.READY
+
+    def abort(self) -> None:
+        """Give the open transaction up."""
+        if self.state is State.OPEN:
+            self._call("abort_transaction", CALL_S)
+            self.state = State.READY
+
+    def close(self) -> None:
+        """Let go of the producer; an open transaction is aborted if the broker answers soon."""
+        if self.state is State.OPEN:
+            try:
+                self._producer.abort_transaction(CALL_S)
+            except KafkaException:
+                pass  # The broker aborts it at the transaction's time-out, or when this id begins anew.
+        self.state = State.OVER
+        del self._producer  # Its threads end with it.
+
+    def _call(self, name: str, *args: Any) -> None:
+        """Call the producer's method *name*, again as long as its error is retriable."""
+        deadline_s = time.monotonic() + CALL_S_MAX
+        while True:
+            try:
+                getattr(self._producer, name)(*args)
+            except KafkaException as exc:
+                self._triage(exc, name, deadline_s)
+            else:
+                return
+
+    def _triage(self, exc: KafkaException, name: str, deadline_s: float) -> None:
+        """Return if the same call is to be made again; raise what the error asks for otherwise."""
+        error: KafkaError = exc.args[0]
+        if error.txn_requires_abort():
+            if name != "abort_transaction":
+                self.abort()
+            raise Aborted(f"{name} of {self.id}: {error.name()}: {error.str()}") from exc
+        if error.retriable() and time.monotonic() < deadline_s:
+            return
+        self.state = State.OVER
+        if error.code() in _FORBIDDEN:
+            raise ConfigurationError(
+                f"the broker refuses transactional id {self.id}: {error.name()}: {error.str()}; "
+                "check the ACLs of the transactional id and REJOINDER_TRANSACTION_TIMEOUT"
+            ) from exc
+        raise SessionOver(f"{name} of {self.id}: {error.name()}: {error.str()}") from exc

@@ -1,0 +1,84 @@
+"""The worker's web server: one order's state and timeline, liveness, readiness, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import aiohttp
+from faust.types import TableT
+from faust.web import Request, Response, View
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from yarl import URL
+
+from streams.errors import Unavailable
+from streams.frame import App, stores_of
+from streams.monitor.explain import explain
+from streams.processing.task import Phase
+from streams.transport.assignment import PartitionAssignor
+from streams.transport.partitioner import partition_of
+
+FORWARD_S: Final = 5.0
+FORWARDED: Final = "Rejoinder-Forwarded"
+"""Header of a request that another worker passed on: it is never passed on again."""
+
+
+def add_pages(app: App, table: TableT[bytes, bytes] | None = None) -> None:
+    """Add the pages that every role has, and ``/orders/ORDER_ID`` over *table*."""
+
+    @app.page("/health/live", name="live")
+    async def live(view: View, request: Request) -> Response:
+        """Answer 200 as long as a restart wouldn't help."""
+        return view.json({"live": app.driver.alive}, status=200 if app.driver.alive else 503)
+
+    @app.page("/health/ready", name="ready")
+    async def ready(view: View, request: Request) -> Response:
+        """Answer 200 when every partition that this worker owns is worked on."""
+        session = app.session
+        tasks = list(session.tasks.values()) if session else []
+        is_ready = session is not None and all(task.phase is Phase.RUNNING for task in tasks)
+        phases = {str(task.partition): task.phase.value for task in tasks}
+        return view.json({"ready": is_ready, "partitions": phases}, status=200 if is_ready else 503)
+
+    @app.page("/metrics", name="metrics")
+    async def metrics(view: View, request: Request) -> Response:
+        """Answer in Prometheus's text format."""
+        return view.bytes(generate_latest(), content_type=CONTENT_TYPE_LATEST.split(";")[0])
+
+    if table is None:
+        return
+
+    @app.page("/orders/{order_id}", name="order")
+    async def order(view: View, request: Request, order_id: str) -> Response:
+        """Answer with one order, from whichever worker holds it."""
+        key = order_id.encode()
+        partition = partition_of(key, app.partitions)
+        store = stores_of(table).get(partition)
+        if store is not None:
+            (row,) = await _in_executor(store.get_many, [key])
+            found = explain(order_id, row, partition, app.settings.policy)
+            return view.json(found | {"owner": app.settings.advertised_url}, status=200 if row else 404)
+        if request.headers.get(FORWARDED):
+            return view.json({"error": f"partition {partition} has just moved; try again"}, status=503)
+        return await _ask_owner(view, order_id, partition)
+
+    async def _ask_owner(view: View, order_id: str, partition: int) -> Response:
+        assignor: Any = app.assignor
+        assert isinstance(assignor, PartitionAssignor)
+        try:
+            owner = (await _in_executor(assignor.owners)).get(partition)
+        except Unavailable as exc:
+            return view.json({"error": str(exc)}, status=503)
+        if owner is None:
+            return view.json({"error": f"nobody owns partition {partition} now; try again"}, status=503)
+        url = URL(owner) / "orders" / order_id
+        timeout = aiohttp.ClientTimeout(total=FORWARD_S)
+        try:
+            async with app.http_client.get(url, headers={FORWARDED: "1"}, timeout=timeout) as answer:
+                return view.json(await answer.json(), status=answer.status)
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            return view.json({"error": f"{owner}, which owns partition {partition}: {exc!r}; try again"}, status=503)
+
+
+async def _in_executor(function: Any, *args: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, function, *args)

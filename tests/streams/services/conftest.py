@@ -1,0 +1,94 @@
+"""What the services' tests share: the real codec, one SendEmail, and batches as the worker makes them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from schemas.catalog import Catalog
+from schemas.codec import Codec
+from streams.batch import Batch, Headers, Record
+from streams.services.records import Reader
+
+NOW_MS = 1_770_000_000_000
+SEND_EMAIL: dict[str, Any] = {
+    "email_id": "5f0c7e9e-1111-5222-8333-444455556666",
+    "template": "order-confirmation",
+    "command": {
+        "command_id": "0b5c1f7e-2222-4333-8444-555566667777",
+        "order_id": "order-7",
+        "requested_at": 1_767_601_861_000,
+        "requested_by": "shop",
+        "locale": "en",
+    },
+    "order": {
+        "order_id": "order-7",
+        "version": 3,
+        "placed_at": 1_767_601_861_000,
+        "customer": {"customer_id": "customer-7", "name": "Jürgen Müller", "email": "juergen@example.com"},
+        "currency": "EUR",
+        "lines": [{"sku": "TEA-1", "name": "Tea & <biscuits>", "quantity": 2, "unit_price": 1_295}],
+        "total": 2_590,
+        "shipping_address": "Jürgen Müller\nKönigstraße 1\n70173 Stuttgart",
+    },
+}
+
+
+@pytest.fixture
+def now_ms() -> int:
+    """Return the worker's clock."""
+    return NOW_MS
+
+
+@pytest.fixture(scope="session")
+def codec() -> Codec:
+    """Return the codec of the released schemas."""
+    return Codec(Catalog.from_files())
+
+
+@pytest.fixture
+def reader(codec: Codec) -> Reader:
+    """Return a reader that learns no further schemas."""
+    return Reader(codec, lambda _: None)
+
+
+@pytest.fixture
+def send_email() -> dict[str, Any]:
+    """Return a SendEmail that a test may change."""
+    return copy.deepcopy(SEND_EMAIL)
+
+
+@pytest.fixture
+def record() -> Callable[..., Record]:
+    """Return a maker of records of partition 3."""
+
+    def make(
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        offset: int = 0,
+        headers: Headers | None = None,
+        timestamp_ms: int = NOW_MS,
+    ) -> Record:
+        return Record(topic, 3, offset, timestamp_ms, key, value, headers)
+
+    return make
+
+
+@pytest.fixture
+def batch() -> Callable[..., Batch]:
+    """Return a maker of batches of partition 3 over a table's rows."""
+
+    def make(
+        records: Sequence[Record],
+        rows: Mapping[bytes, bytes] | None = None,
+        due: Sequence[bytes] = (),
+        now_ms: int = NOW_MS,
+    ) -> Batch:
+        known = rows or {}
+        return Batch(3, records, now_ms, lambda keys: [known.get(key) for key in keys], due)
+
+    return make

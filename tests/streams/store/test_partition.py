@@ -1,0 +1,335 @@
+"""One partition: rows, deadlines and checkpoint, together or not at all."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streams.batch import RowChange
+from streams.errors import Bug, Corrupt, Unavailable
+from streams.store.options import StoreOptions
+from streams.store.partition import NEVER, Checkpoint, Partition, due_of, error_of
+
+TOPIC_ID = "1gaSPGjKSqe/k7PgJYNw6w"
+CHILD_S_MAX = 30
+
+
+def row(due_ms: int, rest: bytes = b"") -> bytes:
+    """Return a row that is due at *due_ms*."""
+    return b"\x01" + due_ms.to_bytes(8, "big", signed=True) + rest
+
+
+def restored(path: Path, memory_mib: int = 16) -> Partition:
+    """Return the partition at *path*, as a restore of an empty changelog leaves it."""
+    partition = Partition.open(path, StoreOptions(memory_mib))
+    if partition.checkpoint() is None:
+        partition.load([], 0, TOPIC_ID, 0)
+    return partition
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the partition lives."""
+    return tmp_path / "0"
+
+
+@pytest.fixture
+def partition(path: Path) -> Iterator[Partition]:
+    """A restored, empty partition."""
+    partition = restored(path)
+    yield partition
+    partition.close()
+
+
+def test_rows_answer_the_keys_in_their_order(partition: Partition) -> None:
+    """`get_many` answers key by key, None for a row that isn't there."""
+    partition.write([RowChange(b"b", None, row(NEVER, b"B")), RowChange(b"a", None, row(NEVER, b"A"))], 2, 10)
+
+    assert [row(NEVER, b"B"), None, row(NEVER, b"A")] == partition.get_many([b"b", b"c", b"a"])
+    assert [] == partition.get_many([])
+
+
+def test_items_are_the_rows_without_index_and_checkpoint(partition: Partition) -> None:
+    """`items` yields keys and rows in key order, and nothing else of what the database holds."""
+    partition.write([RowChange(b"b", None, row(5)), RowChange(b"a", None, row(7))], 2, 10)
+
+    assert [(b"a", row(7)), (b"b", row(5))] == list(partition.items())
+
+
+def test_due_entries_come_earliest_first_and_stay_until_dealt_with(partition: Partition) -> None:
+    """A batch that is aborted must find the same deadlines again."""
+    partition.write([RowChange(key, None, row(due)) for key, due in ((b"a", 300), (b"b", 100), (b"c", 200))], 3, 10)
+
+    assert [] == partition.due(99, 10)
+    assert [(100, b"b")] == partition.due(100, 10)
+    assert [(100, b"b"), (200, b"c")] == partition.due(300, 2)
+    assert [(100, b"b"), (200, b"c"), (300, b"a")] == partition.due(300, 10)
+
+
+def test_changed_deadline_leaves_no_old_entry(partition: Partition) -> None:
+    """The old row's entry goes in the same batch as the new one comes, earlier or later."""
+    partition.write([RowChange(b"a", None, row(100)), RowChange(b"b", None, row(100))], 2, 10)
+    partition.write([RowChange(b"a", row(100), row(50)), RowChange(b"b", row(100), row(NEVER))], 4, 20)
+
+    assert [(50, b"a")] == partition.due(1_000, 10)
+
+
+def test_deleted_row_leaves_no_entry(partition: Partition) -> None:
+    """A row that is gone is never due."""
+    partition.write([RowChange(b"a", None, row(100))], 1, 10)
+    partition.write([RowChange(b"a", row(100), None)], 2, 20)
+
+    assert [None] == partition.get_many([b"a"])
+    assert [] == partition.due(1_000, 10)
+
+
+def test_deadline_earlier_than_the_last_look_is_found(partition: Partition) -> None:
+    """What was passed over in the index is remembered, but a later write may lie before it."""
+    partition.write([RowChange(b"late", None, row(900))], 1, 10)
+    assert [] == partition.due(500, 10)
+    assert [(900, b"late")] == partition.due(900, 10)
+    partition.write([RowChange(b"early", None, row(100))], 2, 20)
+    partition.load([(b"earlier", row(50))], 3, TOPIC_ID, 0)
+
+    assert [(50, b"earlier"), (100, b"early"), (900, b"late")] == partition.due(900, 10)
+
+
+def test_spent_entry_is_gone_unless_its_row_is_due_again_then(partition: Partition) -> None:
+    """A stale entry is deleted once; a row that asks for the very same instant keeps its entry."""
+    partition.load([(b"stale", row(100)), (b"again", row(100)), (b"same", row(100))], 3, TOPIC_ID, 0)
+    partition.load([(b"stale", row(500))], 4, TOPIC_ID, 0)
+    fired = partition.due(100, 10)
+    assert [(100, b"again"), (100, b"same"), (100, b"stale")] == fired
+
+    again = [RowChange(b"again", None, row(100)), RowChange(b"same", row(100), row(100, b"changed"))]
+    partition.write(again, 6, 100, fired)
+
+    assert [(100, b"again"), (100, b"same"), (500, b"stale")] == partition.due(500, 10)
+
+
+def test_load_keeps_the_last_value_of_each_key(partition: Partition) -> None:
+    """A changelog holds many values of a key; a tombstone deletes, a later value brings back."""
+    rows = [(b"a", row(1)), (b"b", row(2)), (b"a", None), (b"b", None), (b"b", row(3))]
+    partition.load(rows, 5, TOPIC_ID, 77)
+
+    assert [None, row(3)] == partition.get_many([b"a", b"b"])
+    assert Checkpoint(5, TOPIC_ID, 77, 0) == partition.checkpoint()
+
+
+def test_everything_survives_closing(path: Path) -> None:
+    """Rows, index and checkpoint are there after a clean restart; a restore doesn't turn the clock back."""
+    partition = restored(path)
+    partition.write([RowChange(b"a", None, row(100))], 7, 1_234)
+    partition.load([], 9, TOPIC_ID, 1_000)
+    partition.close()
+    partition.close()
+    with pytest.raises(Unavailable, match="closed"):
+        partition.get_many([b"a"])
+
+    again = restored(path)
+    assert [row(100)] == again.get_many([b"a"])
+    assert [(100, b"a")] == again.due(100, 10)
+    assert Checkpoint(9, TOPIC_ID, 1_000, 1_234) == again.checkpoint()
+    assert 9 == again.position
+    again.close()
+
+
+def test_wiped_partition_is_open_and_empty(partition: Partition) -> None:
+    """After `wipe` there is neither row nor entry nor checkpoint, and the next load works."""
+    partition.write([RowChange(b"a", None, row(100))], 7, 10)
+    partition.due(100, 10)
+    partition.wipe()
+
+    assert None is partition.checkpoint()
+    assert [] == list(partition.items())
+    partition.load([(b"b", row(50))], 1, TOPIC_ID, 0)
+    assert [(50, b"b")] == partition.due(100, 10)
+
+
+def test_partition_that_was_never_restored_refuses_writes(path: Path) -> None:
+    """Without a checkpoint nobody knows what the rows reflect."""
+    partition = Partition.open(path, StoreOptions(16))
+    with pytest.raises(Bug, match="before it was restored"):
+        partition.write([], 1, 1)
+    partition.close()
+
+
+def test_value_that_is_no_row_is_refused(partition: Partition) -> None:
+    """A value too short to have a due time would make an index entry that nobody can read."""
+    with pytest.raises(Bug, match="no row"):
+        partition.load([(b"a", b"short")], 1, TOPIC_ID, 0)
+    with pytest.raises(Bug, match="no row"):
+        due_of(b"short")
+    assert 0 == partition.position
+
+
+def test_unreadable_database_is_opened_empty(path: Path) -> None:
+    """A database whose list of files is garbage has no rows and no checkpoint, so that it is restored in full."""
+    partition = restored(path)
+    partition.write([RowChange(b"a", None, row(100))], 7, 10)
+    partition.close()
+    for manifest in path.glob("MANIFEST-*"):
+        manifest.write_bytes(b"garbage" * 100)
+
+    opened = Partition.open(path, StoreOptions(16))
+    assert None is opened.checkpoint()
+    assert [] == list(opened.items())
+    opened.close()
+
+
+def test_damaged_block_is_corrupt_and_wiping_helps(path: Path) -> None:
+    """Damage that only a read finds says which path, and what happens with it."""
+    partition = restored(path)
+    partition.write([RowChange(b"%d" % i, None, row(NEVER, bytes(range(256)))) for i in range(1_000)], 7, 10)
+    partition.close()
+    for table in path.glob("*.sst"):
+        content = bytearray(table.read_bytes())
+        # In the middle: the checkpoint, which opening reads, lies before all rows.
+        middle = len(content) // 2
+        content[middle : middle + 1_000] = b"\xff" * 1_000
+        table.write_bytes(content)
+
+    damaged = Partition.open(path, StoreOptions(16))
+    with pytest.raises(Corrupt, match=f"{path}.*restored from its changelog"):
+        damaged.get_many([b"%d" % i for i in range(1_000)])
+    damaged.wipe()
+    assert [None] == damaged.get_many([b"1"])
+    damaged.close()
+
+
+_DISK_FULL = """
+import resource, signal, sys
+from pathlib import Path
+from streams.batch import RowChange
+from streams.errors import Unavailable
+from streams.store.options import StoreOptions
+from streams.store.partition import NEVER, Partition
+partition = Partition.open(Path(sys.argv[1]), StoreOptions(16))
+partition.load([], 0, "", 0)
+row = b"\\1" + NEVER.to_bytes(8, "big") + bytes(range(256)) * 4
+partition.write([RowChange(b"%d" % i, None, row) for i in range(1_000)], 1, 1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    partition.flush()
+except Unavailable as exc:
+    print("unavailable:", exc)
+"""
+
+
+def test_disk_that_refuses_is_unavailable(path: Path) -> None:
+    """A file that can't grow any more is the disk's fault: nothing is wiped for it."""
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", _DISK_FULL, str(path)], capture_output=True, text=True, timeout=CHILD_S_MAX, check=False
+    )
+    assert "unavailable:" == done.stdout[:12], done.stderr
+    assert str(path) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("IO error: No space left on device: While appending to file: /x/000008.sst", Unavailable),
+        ("IO error: Disk quota exceeded: While appending to file: /x/000008.sst", Unavailable),
+        ("IO error: Input/output error: While pread: /x/000008.sst", Unavailable),
+        ("IO error: No such file or directory: While open a file for random read: /x/000008.sst", Corrupt),
+        ("Corruption: block checksum mismatch: stored = 1, computed = 2", Corrupt),
+    ],
+)
+def test_error_is_told_by_its_text(text: str, expected: type[Exception], path: Path) -> None:
+    """RocksDB's errors come as one type; only what it says tells them apart."""
+    assert expected is type(error_of(path, text))
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from streams.batch import RowChange
+from streams.store.options import StoreOptions
+from streams.store.partition import Partition
+partition = Partition.open(Path(sys.argv[1]), StoreOptions(1))
+partition.load([], 0, "", 0)
+for batch in range(10_000):
+    row = b"\\1" + (1_000 + batch).to_bytes(8, "big") + b"x" * 600
+    partition.write([RowChange(b"%d-%d" % (batch, i), None, row) for i in range(100)], batch + 1, 1)
+    print(batch, flush=True)
+"""
+_BATCHES_BEFORE_KILL = 100
+
+
+def test_kill_after_memtable_flush_leaves_whole_batches(path: Path) -> None:
+    """Rows, deadlines and checkpoint of a killed process reflect the same changelog position, whatever was flushed."""
+    writer = [sys.executable, "-c", _WRITER, str(path)]
+    with subprocess.Popen(writer, stdout=subprocess.PIPE) as child:  # noqa: S603 - our own interpreter
+        assert child.stdout is not None
+        written = [int(child.stdout.readline()) for _ in range(_BATCHES_BEFORE_KILL)]
+        child.send_signal(signal.SIGKILL)
+        child.wait(CHILD_S_MAX)
+
+    partition = Partition.open(path, StoreOptions(16))
+    position = partition.position
+    expected = {b"%d-%d" % (batch, i) for batch in range(position) for i in range(100)}
+    # Write buffers of this size have been flushed several times by now, and the last one not at all.
+    assert 0 < position
+    assert _BATCHES_BEFORE_KILL == len(written)
+    assert expected == {key for key, _ in partition.items()}
+    assert expected == {key for _, key in partition.due(100_000, 10**6)}
+    partition.close()
+
+
+def test_memory_of_many_partitions_stays_near_the_budget(tmp_path: Path) -> None:
+    """Write buffers and cached blocks of all partitions share one budget."""
+    budget_mib = 32
+    options = StoreOptions(budget_mib)
+    partitions = [Partition.open(tmp_path / str(number), options) for number in range(8)]
+    value = row(NEVER, bytes(range(200)) * 3)
+    most = 0
+    for turn in range(40):
+        for partition in partitions:
+            partition.load([(b"%d-%d" % (turn, i), value) for i in range(1_000)], turn, TOPIC_ID, 0)
+            partition.get_many([b"%d-%d" % (turn // 2, i) for i in range(1_000)])
+            most = max(most, options.memory_bytes)
+    written_mib = 40 * 8 * 1_000 * len(value) >> 20
+    assert 4 * budget_mib < written_mib
+    assert most < 1.25 * budget_mib * 2**20
+    for partition in partitions:
+        partition.close()
+
+
+_KEYS = st.sampled_from([b"a", b"b", b"c", b"d"])
+_DUES = st.integers(0, 50) | st.just(NEVER)
+_BATCHES = st.lists(st.dictionaries(_KEYS, st.none() | _DUES), max_size=12)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=_BATCHES, looks=st.lists(st.integers(0, 60), min_size=12, max_size=12), reopen=st.integers(0, 12))
+def test_index_is_what_the_rows_say(
+    batches: list[dict[bytes, int | None]], looks: list[int], reopen: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """After any batches, looks and a restart, the deadlines up to any instant are those of the rows."""
+    path = tmp_path_factory.mktemp("model") / "0"
+    partition = restored(path)
+    model: dict[bytes, int] = {}
+    for number, (changes, look) in enumerate(zip(batches, looks, strict=False)):
+        partition.write(
+            [
+                RowChange(key, row(model[key]) if key in model else None, None if due is None else row(due))
+                for key, due in changes.items()
+            ],
+            number,
+            number,
+        )
+        model |= {key: due for key, due in changes.items() if due is not None}
+        for key in [key for key, due in changes.items() if due is None]:
+            model.pop(key, None)
+        if number == reopen:
+            partition.close()
+            partition = restored(path)
+        assert sorted((due, key) for key, due in model.items() if due <= look) == partition.due(look, 100)
+    partition.close()
