@@ -121,6 +121,11 @@ class Catalog:
         """Return whether *record* is a full name that this code reads and writes."""
         return record in self._current
 
+    @property
+    def records(self) -> tuple[str, ...]:
+        """Full names of the records that are read and written."""
+        return tuple(self._current)
+
     def current(self, record: str) -> RecordSchema:
         """Return the current schema of the record with this full name."""
         return self._current[record]

@@ -107,9 +107,11 @@ class Codec:
         Prepare what is written.
 
         Raises:
-            ValueError: SendEmail doesn't begin with the fields that are spliced, or a record has no id to write with.
+            ValueError: SendEmail doesn't begin with the fields that are spliced.
+            KeyError: this record has no id to write it with.
         """
         self._catalog = catalog
+        self._frames = {record: frame(catalog.id_of(record)) for record in catalog.records}
         # By the value's first 5 bytes, so that the hot path looks once.
         self._decoders: dict[bytes, _Decoder] = {}
         self._record_decoders: dict[bytes, tuple[str, Callable[[bytes], dict[str, Any]]]] = {}
@@ -210,7 +212,7 @@ class Codec:
     def _writer(self, record: str) -> _Writer:
         writer = self._writers.get(record)
         if writer is None:
-            writer = self._writers[record] = _Writer(self._catalog.current(record), self._catalog.id_of(record))
+            writer = self._writers[record] = _Writer(self._catalog.current(record), self._frames[record])
         return writer
 
     def _schema_of(self, value: bytes) -> tuple[bytes, RecordSchema]:
@@ -280,9 +282,9 @@ class _Resolver:
 class _Writer:
     """Writes records of one schema."""
 
-    def __init__(self, schema: RecordSchema, schema_id: int) -> None:
+    def __init__(self, schema: RecordSchema, framed_by: bytes) -> None:
         self._plain = schema.plain
-        self._frame = frame(schema_id)
+        self._frame = framed_by
         self.check = compile_reader(schema, start=FRAME_BYTES)
 
     def __call__(self, fields: dict[str, Any], *, strict: bool = False) -> bytes:

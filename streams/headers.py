@@ -18,13 +18,14 @@ TRACEPARENT: Final = "traceparent"
 
 
 def cloud_event_headers(
+    *,
     id: str,  # noqa: A002 - CloudEvents' own names.
     source: str,
     type: str,  # noqa: A002
     time_ms: int,
-    correlation_id: str | None,
-    causation_id: str | None,
-    traceparent: str | None,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    traceparent: str | None = None,
 ) -> Headers:
     """
     Return the headers of one event or command; what is None has no header.

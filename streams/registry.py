@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from schemas import compatibility
@@ -73,10 +73,10 @@ def subjects(settings: Settings) -> list[Subject]:
 class Registry:
     """The codec of the current schemas, and how it learns more ids."""
 
-    def __init__(self, catalog: Catalog, remote: _Remote | None = None) -> None:
+    def __init__(self, catalog: Catalog, url: str) -> None:
         self.codec = Codec(catalog)
         self._catalog = catalog
-        self._remote = remote
+        self._url = url
         self._unknown_until_s: dict[int, float] = {}
 
     def resolve(self, schema_id: int) -> None:
@@ -87,22 +87,26 @@ class Registry:
             UnknownSchema: there is no such schema, or it is none of an Avro record.
             Unavailable: the registry gives no answer; nothing is known yet.
         """
-        if self._remote is None:
+        if self._url == FILE:
             raise UnknownSchema(schema_id, "not among the ids that come with the code (schemas/ids.json)")
         now_s = time.monotonic()
         if now_s < self._unknown_until_s.get(schema_id, now_s):
-            raise UnknownSchema(schema_id, f"{self._remote} doesn't know it")
+            raise UnknownSchema(schema_id, "the schema registry doesn't know it")
         try:
-            text = self._remote.schema(schema_id)
-            try:
-                self._catalog.add(schema_id, text)
-            except ValueError as exc:
-                raise UnknownSchema(schema_id, f"{self._remote} has something else by it: {exc}") from exc
+            with _Remote(self._url) as remote:
+                self._learn(remote, schema_id)
         except UnknownSchema:
             if len(self._unknown_until_s) >= UNKNOWN_MAX:
                 self._unknown_until_s.clear()
             self._unknown_until_s[schema_id] = now_s + UNKNOWN_S
             raise
+
+    def _learn(self, remote: _Remote, schema_id: int) -> None:
+        text = remote.schema(schema_id)
+        try:
+            self._catalog.add(schema_id, text)
+        except ValueError as exc:
+            raise UnknownSchema(schema_id, f"{remote} has something else by it: {exc}") from exc
 
 
 def open_registry(settings: Settings) -> Registry:
@@ -113,33 +117,35 @@ def open_registry(settings: Settings) -> Registry:
         ConfigurationError: a schema isn't registered or released, or the registry refuses us.
         Unavailable: the registry gives no answer.
     """
-    if settings.schema_registry_url == FILE:
-        return _opened(Catalog.from_files(), None)
-    remote = _Remote(settings.schema_registry_url)
-    catalog = Catalog.without_ids()
-    for subject, record in subjects(settings):
-        contract = catalog.current(record).contract
-        current_id = None
-        # All versions: stored halves of orders may be older than the current schema.
-        for version in remote.versions(subject):
-            if catalog.add(version.schema_id, version.text).contract == contract:
-                current_id = version.schema_id
-        if current_id is None:
-            raise ConfigurationError(
-                f"{remote}: subject {subject} doesn't have the schema that this release writes;"
-                " run `rejoinder schemas register` first"
-            )
-        catalog.write_with(record, current_id)
-    return _opened(catalog, remote)
-
-
-def _opened(catalog: Catalog, remote: _Remote | None) -> Registry:
+    url = settings.schema_registry_url
+    if url == FILE:
+        catalog = Catalog.from_files()
+    else:
+        catalog = Catalog.without_ids()
+        with _Remote(url) as remote:
+            for subject in subjects(settings):
+                _look_up(remote, subject, catalog)
     try:
-        return Registry(catalog, remote)
+        return Registry(catalog, url)
     except KeyError as exc:
         raise ConfigurationError(
             f"{exc.args[0]} isn't released as it is now: `rejoinder schemas check` says what to do"
         ) from exc
+
+
+def _look_up(remote: _Remote, subject: Subject, catalog: Catalog) -> None:
+    """Teach *catalog* all versions of *subject*: stored halves of orders may be older than the current schema."""
+    contract = catalog.current(subject.record).contract
+    current_id = None
+    for version in remote.versions(subject.name):
+        if catalog.add(version.schema_id, version.text).contract == contract:
+            current_id = version.schema_id
+    if current_id is None:
+        raise ConfigurationError(
+            f"{remote}: subject {subject.name} doesn't have the schema that this release writes;"
+            " run `rejoinder schemas register` first"
+        )
+    catalog.write_with(subject.record, current_id)
 
 
 def register(settings: Settings) -> list[Registered]:
@@ -152,10 +158,11 @@ def register(settings: Settings) -> list[Registered]:
     """
     if settings.schema_registry_url == FILE:
         return []
-    remote = _Remote(settings.schema_registry_url)
-    return [
-        Registered(subject, remote.register(subject, current_text(record))) for subject, record in subjects(settings)
-    ]
+    with _Remote(settings.schema_registry_url) as remote:
+        return [
+            Registered(subject, remote.register(subject, current_text(record)))
+            for subject, record in subjects(settings)
+        ]
 
 
 def check(settings: Settings) -> list[str]:
@@ -170,11 +177,11 @@ def check(settings: Settings) -> list[str]:
     """
     if settings.schema_registry_url == FILE:
         return compatibility.problems()
-    remote = _Remote(settings.schema_registry_url)
     found = []
-    for subject, record in subjects(settings):
-        versions = [(f"{subject} version {version.version}", version.text) for version in remote.versions(subject)]
-        found += compatibility.conflicts([*versions, (f"{record} as it is now", current_text(record))])
+    with _Remote(settings.schema_registry_url) as remote:
+        for subject, record in subjects(settings):
+            versions = [(f"{subject} version {version.version}", version.text) for version in remote.versions(subject)]
+            found += compatibility.conflicts([*versions, (f"{record} as it is now", current_text(record))])
     return found
 
 
@@ -197,6 +204,12 @@ class _Remote:
 
     def __str__(self) -> str:
         return self._name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
     def schema(self, schema_id: int) -> str:
         """Return the schema of *schema_id* as JSON."""

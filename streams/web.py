@@ -11,7 +11,7 @@ from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from yarl import URL
 
-from streams.errors import Unavailable
+from streams.errors import RejoinderError, Unavailable
 from streams.frame import App, stores_of
 from streams.monitor.explain import explain
 from streams.processing.task import Phase
@@ -55,7 +55,10 @@ def add_pages(app: App, table: TableT[bytes, bytes] | None = None) -> None:
         partition = partition_of(key, app.partitions)
         store = stores_of(table).get(partition)
         if store is not None:
-            (row,) = await _in_executor(store.get_many, [key])
+            try:
+                (row,) = await _in_executor(store.get_many, [key])
+            except RejoinderError as exc:  # Closed a moment ago: the partition moves.
+                return view.json({"error": str(exc)}, status=503)
             found = explain(order_id, row, partition, app.settings.policy)
             return view.json(found | {"owner": app.settings.advertised_url}, status=200 if row else 404)
         if request.headers.get(FORWARDED):

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from streams import settings as settings_module
 from streams.errors import RejoinderError, Unavailable
@@ -70,14 +69,9 @@ def _show(found: dict[str, Any]) -> None:
             console.print(f"waits for {process['waits_for']}, next deadline {process['next_deadline_at']}")
         if process["gives_up_at"]:
             console.print(f"gives up at {process['gives_up_at']}")
-        table = Table(box=None, pad_edge=False)
-        for column in ("when", "what", "because of"):
-            table.add_column(column)
         for event in process["timeline"]:
-            rest = ", ".join(
-                f"{name} {value}" for name, value in event.items() if name not in ("at", "event", "cause")
-            )
+            rest = ", ".join(f"{name} {value}" for name, value in event.items() if name not in ("at", "event", "cause"))
+            what = f"{event['event']} ({rest})" if rest else event["event"]
             cause = event["cause"]
-            because = "a deadline" if cause.get("deadline") else f"{cause['topic']}, offset {cause['offset']}"
-            table.add_row(event["at"], f"{event['event']}{f' ({rest})' if rest else ''}", because)
-        console.print(table)
+            because = "a deadline" if cause.get("deadline") else f"{cause['topic']}/{found['partition']}/{cause['offset']}"
+            console.print(f"  {event['at']}  {what:<44}  {because}", soft_wrap=True)

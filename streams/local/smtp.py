@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
-from aiosmtpd.smtp import SMTP as AiosmtpdSession
+import aiosmtpd.smtp
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 
 from streams.local.errors import LocalServerError
@@ -89,7 +89,7 @@ class LocalSmtp:
         self._tls = tls
         self._tls_at_once = tls_at_once
         self._logins = dict(logins or {})
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._received: list[Received] = []
         self._reactions: dict[Stage, deque[Reaction]] = {stage: deque() for stage in Stage}
         self._thread: threading.Thread | None = None
@@ -110,6 +110,11 @@ class LocalSmtp:
         for mail in self.received:
             arrivals.setdefault(mail.message_id, []).append(mail.at_ms)
         return arrivals
+
+    def wait_for(self, count: int, timeout_s: float) -> bool:
+        """Wait until *count* mails arrived; return whether they did in time."""
+        with self._lock:
+            return self._lock.wait_for(lambda: len(self._received) >= count, timeout_s)
 
     def react(self, stage: Stage, reaction: Reaction, times: int = 1) -> None:
         """Behave so when mails reach *stage*, the next *times* times."""
@@ -204,6 +209,7 @@ class LocalSmtp:
             message_id = found[1].decode() if found else ""
             at_ms = time.time_ns() // 1_000_000
             self._received.append(Received(message_id, tuple(envelope.rcpt_tos), at_ms, file))
+            self._lock.notify_all()
 
 
 async def _serve(
@@ -215,10 +221,10 @@ async def _serve(
     return await loop.create_server(session, sock=listener, ssl=tls)
 
 
-class _Session(AiosmtpdSession):
+class _Session(aiosmtpd.smtp.SMTP):
     """One connection."""
 
-    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802 - aiosmtpd's names.
+    async def smtp_DATA(self, arg: str) -> None:
         """Answer DATA."""
         handler: _Handler = self.event_handler
         if reply := await handler.server.reached(Stage.DATA, self):
@@ -232,20 +238,21 @@ class _Session(AiosmtpdSession):
         self.transport.abort()
 
 
+# ruff: noqa: ARG002, N802 - aiosmtpd's hooks: it calls them by these names with all of these arguments.
 class _Handler:
-    """aiosmtpd's hooks: a name and a signature each."""
+    """aiosmtpd's hooks."""
 
     def __init__(self, server: LocalSmtp) -> None:
         self.server = server
 
-    async def handle_EHLO(  # noqa: N802
+    async def handle_EHLO(
         self, session: _Session, state: Session, envelope: Envelope, hostname: str, responses: list[str]
     ) -> list[str]:
         state.host_name = hostname
         reply = await self.server.reached(Stage.HELLO, session)
         return [reply] if reply else responses
 
-    async def handle_MAIL(  # noqa: N802
+    async def handle_MAIL(
         self, session: _Session, state: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if reply := await self.server.reached(Stage.MAIL, session):
@@ -254,7 +261,7 @@ class _Handler:
         envelope.mail_options.extend(options)
         return "250 OK"
 
-    async def handle_RCPT(  # noqa: N802
+    async def handle_RCPT(
         self, session: _Session, state: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if reply := await self.server.reached(Stage.RCPT, session):
@@ -263,7 +270,7 @@ class _Handler:
         envelope.rcpt_options.extend(options)
         return "250 OK"
 
-    async def handle_DATA(self, session: _Session, state: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, session: _Session, state: Session, envelope: Envelope) -> str:
         if reply := await self.server.reached(Stage.DOT, session):
             return reply
         self.server.keep(envelope)

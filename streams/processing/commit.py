@@ -18,6 +18,7 @@ from confluent_kafka import TopicPartition
 
 from streams import metrics
 from streams.batch import Batch, Output, RowChange
+from streams.errors import RejoinderError
 from streams.processing.dead_letters import dead_letter
 from streams.store.partition import Partition
 from streams.transport.member import TP
@@ -46,9 +47,12 @@ class Committer:
         self._cluster_name = cluster_name
         self._changelog = changelog
 
-    def commit(self, works: Sequence[Work], metadata: Any) -> None:
+    def commit(self, works: Sequence[Work], metadata: Any) -> list[tuple[Work, RejoinderError]]:
         """
         Commit *works* under the group *metadata* of their poll, all or nothing.
+
+        Returns:
+            The works whose store couldn't be written, and why: these stores are behind their changelog now.
 
         Raises:
             Aborted: nothing was written anywhere.
@@ -65,11 +69,16 @@ class Committer:
         ]
         with metrics.COMMIT_SECONDS.time():
             transaction.commit(positions, metadata)  # 3, 4
+        behind: list[tuple[Work, RejoinderError]] = []
         for work, rows, end in zip(works, changes, ends, strict=True):
             if work.store is not None and (rows or work.spent):  # 5
-                work.store.write(rows, end[-1] if end else work.store.position, work.batch.now_ms, work.spent)
+                try:
+                    work.store.write(rows, end[-1] if end else work.store.position, work.batch.now_ms, work.spent)
+                except RejoinderError as exc:
+                    behind.append((work, exc))
             for refusal in work.batch.refusals:
                 metrics.DEAD_LETTERS.labels(refusal.reason).inc()
+        return behind
 
     def _produce(self, work: Work, rows: Sequence[RowChange]) -> list[int]:
         """Produce one batch; return a list that will hold the changelog position after its last row's delivery."""

@@ -15,7 +15,7 @@ import structlog
 
 from streams import metrics
 from streams.batch import Batch, Record
-from streams.errors import Unavailable
+from streams.errors import Corrupt, RejoinderError, Unavailable
 from streams.processing.clock import Clock
 from streams.processing.commit import Committer, Work
 from streams.processing.end_offsets import EndOffsets, Ends
@@ -170,6 +170,10 @@ class Session(Listener):
             wait_ms = task.back_off(self.clock.now_ms)
             log.warning("backing off", partition=task.partition, wait_ms=wait_ms, because=str(exc))
             return None
+        except Corrupt as exc:
+            self._rewind(task, records)
+            self._restore_again(task, exc)
+            return None
         except Failed as exc:
             return self._hold(decide, task, records, exc)
 
@@ -181,7 +185,7 @@ class Session(Listener):
         self.member.pause(task.owned)
         try:
             work = task.decide(decide, before, self.clock.now_ms) if before else None
-        except (Unavailable, Failed):
+        except (Unavailable, Corrupt, Failed):
             work = None
         task.phase = Phase.HELD
         log.error(
@@ -201,7 +205,7 @@ class Session(Listener):
         if not works:
             return True
         try:
-            self._committer.commit(works, polled.metadata)
+            behind = self._committer.commit(works, polled.metadata)
         except Aborted as exc:
             self._aborted(works, exc)
             return False
@@ -210,7 +214,23 @@ class Session(Listener):
         self._idle_commit_s = time.monotonic()
         for work in works:
             self.tasks[work.batch.partition].committed |= work.positions
+        for work, exc in behind:
+            self._restore_again(self.tasks[work.batch.partition], exc)
         return True
+
+    def _restore_again(self, task: Task, exc: RejoinderError) -> None:
+        """Give up *task*'s store, which can't be read or written; its changelog has everything."""
+        assert self._restorer is not None
+        log.error("store given up, restoring", partition=task.partition, because=str(exc))
+        self.member.pause(task.owned)
+        task.phase = Phase.WAITING
+        if isinstance(exc, Corrupt) and task.store is not None:
+            try:
+                task.store.wipe()
+            except RejoinderError as wiping:
+                log.error("not wiped", partition=task.partition, because=str(wiping))
+        self._drop(task)
+        self._restorer.restore([task.partition])
 
     def _aborted(self, works: Sequence[Work], exc: Aborted) -> None:
         metrics.ABORTS.inc()
@@ -241,7 +261,7 @@ class Session(Listener):
         """Return the deadlines that may fire, see `end_offsets`."""
         if self._restorer is None or not self.clock.steady:
             return {}
-        waiting = [task for task in self._running() if task.store and task.store.due(now_ms, 1)]
+        waiting = [task for task in self._running() if self._due_entries(task, now_ms, 1)]
         if not waiting:
             return {}
         self._ends = self._end_offsets.answer() or self._ends
@@ -252,8 +272,15 @@ class Session(Listener):
         for task in waiting:
             ends = [(task.positions.get(tp, -1), self._ends.offsets.get(tp)) for tp in task.inputs]
             if task.store and all(end is not None and position >= end for position, end in ends):
-                found[task] = task.store.due(self._ends.asked_at_ms, DUE_MAX)
+                found[task] = self._due_entries(task, self._ends.asked_at_ms, DUE_MAX)
         return {task: entries for task, entries in found.items() if entries}
+
+    def _due_entries(self, task: Task, until_ms: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        try:
+            return task.store.due(until_ms, limit) if task.store else ()
+        except RejoinderError as exc:
+            self._restore_again(task, exc)
+            return ()
 
     # Partitions come and go: called by the member inside `poll` and `close`.
 
@@ -325,9 +352,13 @@ class Session(Listener):
         if self._restorer is not None:
             self._restorer.cancel([task.partition])
         if task.store is not None:
+            store, task.store = task.store, None
             del self.stores[task.partition]
-            task.store.close()
-            task.store = None
+            try:
+                store.close()
+            except RejoinderError as exc:
+                # What it didn't flush is restored from the changelog, from its last checkpoint on.
+                log.error("store not closed cleanly", partition=task.partition, because=str(exc))
 
     def _take_restored(self) -> None:
         if self._restorer is None:

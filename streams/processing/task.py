@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Final
 
 from streams.batch import Batch, Record
-from streams.errors import Unavailable
+from streams.errors import Corrupt, Unavailable
 from streams.processing.commit import Work
 from streams.store.partition import Partition
 from streams.transport.member import TP
@@ -86,12 +86,13 @@ class Task:
 
         Raises:
             Unavailable: somebody whom *decide* asked doesn't answer.
+            Corrupt: the store can't be read.
             Failed: *decide* raised anything else; nothing is changed.
         """
         batch = self.batch(records, now_ms, [key for _, key in due])
         try:
             decide(batch)
-        except Unavailable:
+        except (Unavailable, Corrupt):
             raise
         except Exception as exc:
             raise Failed(records[batch.at] if batch.at < len(records) else None) from exc

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, MutableMapping
 from typing import Any, NoReturn
 
 from faust.stores.base import SerializedStore
 
+from streams.errors import Unavailable
 from streams.store.partition import Partition
 
 
@@ -24,9 +26,10 @@ class Store(SerializedStore[bytes, bytes]):
 
     def _get(self, key: bytes) -> bytes | None:
         for partition in list(self.partitions.values()):
-            (row,) = partition.get_many([key])
-            if row is not None:
-                return row
+            with contextlib.suppress(Unavailable):
+                (row,) = partition.get_many([key])
+                if row is not None:
+                    return row
         return None
 
     def _contains(self, key: bytes) -> bool:
@@ -34,7 +37,8 @@ class Store(SerializedStore[bytes, bytes]):
 
     def _iteritems(self) -> Iterator[tuple[bytes, bytes]]:
         for partition in list(self.partitions.values()):
-            yield from partition.items()
+            with contextlib.suppress(Unavailable):
+                yield from partition.items()
 
     def _iterkeys(self) -> Iterator[bytes]:
         return (key for key, _ in self._iteritems())

@@ -12,7 +12,8 @@ MESSAGE_BYTES_MAX: Final = 8 * 1_048_576
 
 def common(settings: Settings) -> dict[str, Any]:
     """Return what every client needs."""
-    return {"bootstrap.servers": settings.bootstrap_servers} | settings.kafka
+    # Notices and worse: at its default, librdkafka tells of every client that is closed.
+    return {"bootstrap.servers": settings.bootstrap_servers, "log_level": 5} | settings.kafka
 
 
 def member(settings: Settings, group: str) -> dict[str, Any]:

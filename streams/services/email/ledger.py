@@ -124,9 +124,7 @@ def decode(data: bytes) -> Row:
         for length in lengths:
             texts.append(data[at : at + length].decode())
             at += length
-        return Row(
-            Status(status), due_ms, claimed_ms, changed_ms, attempts, doubts, offset, store_id, *texts
-        )
+        return Row(Status(status), due_ms, claimed_ms, changed_ms, attempts, doubts, offset, store_id, *texts)
     except (struct.error, ValueError) as exc:
         raise Corrupt(f"ledger row can't be read: {exc}: {data[:80].hex()}") from exc
 
@@ -217,7 +215,15 @@ def _in_doubt(row: Row, setting: InDoubtSetting, reason: str) -> Plan:
 
 
 def claimed(
-    row: Row | None, send: Send, order_id: str, message_id: str, offset: int, store_id: bytes, now_ms: int, ttl_ms: int
+    row: Row | None,
+    send: Send,
+    *,
+    order_id: str,
+    message_id: str,
+    offset: int,
+    store_id: bytes,
+    now_ms: int,
+    ttl_ms: int,
 ) -> Row:
     """Return the row to commit before the mail is sent."""
     return Row(

@@ -153,9 +153,7 @@ class Notes:
         """Write the file anew with what counts; a crash leaves the old one or the new one."""
         records = (_record(email_id, attempt, *note) for email_id, (attempt, note) in self._notes.items())
         unfinished = self._path.with_suffix(".new")
-        unfinished.write_bytes(
-            _with_check(_IDENTITY.pack(_MAGIC, self.store_id, self._boot_id)) + b"".join(records)
-        )
+        unfinished.write_bytes(_with_check(_IDENTITY.pack(_MAGIC, self.store_id, self._boot_id)) + b"".join(records))
         unfinished.replace(self._path)
         self.close()
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -164,11 +162,12 @@ class Notes:
     def _append(self, record: bytes) -> None:
         try:
             written = os.write(self._file, record)
-            if written != len(record):
+            if written != len(record):  # What fitted is taken back, or all that follows couldn't be read.
                 os.ftruncate(self._file, os.fstat(self._file).st_size - written)
-                raise OSError("only a part of a note fitted")
         except OSError as exc:
             raise Unavailable(f"{self._path}: can't be written: {exc}; free some space") from exc
+        if written != len(record):
+            raise Unavailable(f"{self._path}: only a part of a note fitted; free some space")
         self._records += 1
 
 

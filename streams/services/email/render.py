@@ -237,7 +237,7 @@ def _recipient(name: str, address: str) -> Address:
 
 
 def _ascii_address(address: str) -> str:
-    """Return *address* with its domain in ASCII; whether that exists and takes mail is for the mail server to find out."""
+    """Return *address* with its domain in ASCII; whether it exists is for the mail server to find out."""
     valid = validate_email(address, allow_smtputf8=False, check_deliverability=False, globally_deliverable=False)
     assert valid.ascii_email is not None  # Without SMTPUTF8 there is always one.
     return valid.ascii_email

@@ -160,12 +160,12 @@ class EmailService:
                 claimed = ledger.claimed(
                     row,
                     plan,
-                    body["order"]["order_id"],
-                    message_id(email_id, self._rules.domain),
-                    record.offset,
-                    self._notes.store_id,
-                    batch.now_ms,
-                    self._rules.ledger_ttl_ms,
+                    order_id=body["order"]["order_id"],
+                    message_id=message_id(email_id, self._rules.domain),
+                    offset=record.offset,
+                    store_id=self._notes.store_id,
+                    now_ms=batch.now_ms,
+                    ttl_ms=self._rules.ledger_ttl_ms,
                 )
                 batch.put(email_id.encode(), ledger.encode(claimed))
                 return Job(record, email_id, body, claimed, None)
@@ -296,10 +296,10 @@ class EmailService:
         asked, body = job.record.headers, job.body
         assert body is not None
         return cloud_event_headers(
-            event_id,
-            SOURCE,
-            name,
-            time_ms,
+            id=event_id,
+            source=SOURCE,
+            type=name,
+            time_ms=time_ms,
             correlation_id=header(asked, CE_CORRELATION_ID) or body["command"]["command_id"],
             causation_id=header(asked, CE_ID) or job.email_id,
             traceparent=header(asked, TRACEPARENT),
@@ -320,5 +320,11 @@ def _verdict(record: Record) -> Verdict | None:
 def _report_doubt(then: str, email_id: str, record: Record, reason: str) -> None:
     metrics.MAILS_IN_DOUBT.labels(then).inc()
     _log.warning(
-        "e-mail %s is in doubt (%s): %s; %s/%d/%d", email_id, then, reason, record.topic, record.partition, record.offset
+        "e-mail %s is in doubt (%s): %s; %s/%d/%d",
+        email_id,
+        then,
+        reason,
+        record.topic,
+        record.partition,
+        record.offset,
     )

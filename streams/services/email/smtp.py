@@ -43,6 +43,8 @@ _PAUSE_FIRST_S: Final = 0.1
 _QUIT_S_MAX: Final = 1.0
 
 _START_INPUT: Final = 354
+# A reply's first digit.
+_DONE, _LATER, _NEVER = 2, 4, 5
 _START_TLS: Final = {StartTls.IF_OFFERED: None, StartTls.REQUIRED: True, StartTls.OFF: False}
 # Replies that are about us or this connection, whenever they come: closing, and the kinds of "authenticate first".
 _ABOUT_US: Final = frozenset({421, 530, 534, 535, 538})
@@ -171,9 +173,9 @@ class SmtpSender:
     def _judge(self, delivery: _Delivery, exc: SMTPResponseException) -> tuple[Outcome, bool]:
         """Judge a reply that isn't the one that was hoped for."""
         reason = self._why("refused", exc)
-        if 500 <= exc.code < 600 and exc.code not in _ABOUT_US:
+        if exc.code // 100 == _NEVER and exc.code not in _ABOUT_US:
             return Refused(permanent=True, reason=reason), False
-        if 400 <= exc.code < 600:
+        if exc.code // 100 in {_LATER, _NEVER}:
             return Refused(permanent=False, reason=reason), not delivery.dotted
         # No reply that SMTP knows here.
         return delivery.broken(reason), not delivery.dotted
@@ -232,12 +234,12 @@ class _Delivery:
         if reply.code != _START_INPUT or protocol is None:
             raise SMTPDataError(reply.code, reply.message)
         self._note()
-        # Message and dot are one write, so nothing of it is on its way before the note. It raises only if the connection
+        # Message and dot are one write: nothing of it is on its way before the note. It raises only if the connection
         # is known to be broken, and has then written nothing.
         protocol.write(self._data + b".\r\n")
         self.dotted = True
         reply = await protocol.read_response()
-        if not 200 <= reply.code < 300:
+        if reply.code // 100 != _DONE:
             raise SMTPDataError(reply.code, reply.message)
 
     def broken(self, reason: str) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from enum import Enum
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -57,7 +56,13 @@ def parse_smtp_url(text: str) -> SmtpUrl:
     except ValueError as exc:
         raise ConfigurationError(f"REJOINDER_SMTP_URL can't be read; {_ALLOWED}") from exc
     tls = parts.scheme == "smtps"
-    if parts.scheme not in {"smtp", "smtps"} or not host or options or parts.path not in {"", "/"} or (tls and starttls):
+    if (
+        parts.scheme not in {"smtp", "smtps"}
+        or not host
+        or options
+        or parts.path not in {"", "/"}
+        or (tls and starttls)
+    ):
         raise ConfigurationError(f"REJOINDER_SMTP_URL can't be read; {_ALLOWED}")
     username = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None

@@ -48,10 +48,10 @@ def answer(batch: Batch, database: Database, reader: Reader, *, with_headers: bo
 
 def _headers(event_id: str, name: str, now_ms: int, query_id: str, asked: Headers | None) -> Headers:
     return cloud_event_headers(
-        event_id,
-        SOURCE,
-        name,
-        now_ms,
+        id=event_id,
+        source=SOURCE,
+        type=name,
+        time_ms=now_ms,
         correlation_id=header(asked, CE_CORRELATION_ID),
         causation_id=header(asked, CE_ID) or query_id,
         traceparent=header(asked, TRACEPARENT),

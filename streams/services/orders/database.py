@@ -114,7 +114,9 @@ class Database:
         """Add the first *count* example orders, those that aren't there; return their order ids."""
         examples = example_orders(count)
         with self._transaction() as connection:
-            known: set[str] = set(connection.scalars(select(ORDERS.c.order_id).where(ORDERS.c.order_id.like("order-%"))))
+            known: set[str] = set(
+                connection.scalars(select(ORDERS.c.order_id).where(ORDERS.c.order_id.like("order-%")))
+            )
             missing = [example for example in examples if example.order["order_id"] not in known]
             for start in range(0, len(missing), _ROWS_MAX):
                 some = missing[start : start + _ROWS_MAX]
@@ -139,9 +141,7 @@ class Database:
                     _fold(row, found)
         return found
 
-    def change(
-        self, order_id: str, *, shipping_address: str | None = None, lines: Sequence[Line] | None = None
-    ) -> int:
+    def change(self, order_id: str, *, shipping_address: str | None = None, lines: Sequence[Line] | None = None) -> int:
         """
         Change an order (None: as it was) and return its new version, one more than before.
 

@@ -45,7 +45,9 @@ def publications(
     outputs = []
     for order_id, order in details.items():
         event_id = uuid5(f"published/{order['version']}/{order_id}")
-        headers = cloud_event_headers(event_id, SOURCE, RETRIEVED, now_ms, None, None, None) if with_headers else []
+        headers = (
+            cloud_event_headers(id=event_id, source=SOURCE, type=RETRIEVED, time_ms=now_ms) if with_headers else []
+        )
         value = codec.encode_record(RETRIEVED, {"query_id": None, "retrieved_at": now_ms, "order": order})
         outputs.append(Output(DETAILS.name, order_id.encode(), value, headers))
     return Publications(outputs, [outbox_id for outbox_id, _ in changes])

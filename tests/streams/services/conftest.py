@@ -69,6 +69,7 @@ def record() -> Callable[..., Record]:
         topic: str,
         key: bytes | None,
         value: bytes | None,
+        *,
         offset: int = 0,
         headers: Headers | None = None,
         timestamp_ms: int = NOW_MS,

@@ -234,8 +234,7 @@ async def kill_after_the_dot(world: World, record: Record) -> None:
     async with world.life() as service:
         jobs = world.claim(service, record)
         sending = asyncio.create_task(world.deliver(service, jobs))
-        while not world.server.received:
-            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(world.server.wait_for, 1, 10)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
@@ -316,9 +315,7 @@ async def test_connection_that_breaks_after_the_dot_is_held_if_set_so(
     assert ([], Status.DOUBTFUL, 1) == (world.events, world.row().status, world.row().doubts)
 
 
-async def test_refusal_for_now_is_said_and_the_next_command_sends(
-    world: World, command: Callable[..., Record]
-) -> None:
+async def test_refusal_for_now_is_said_and_the_next_command_sends(world: World, command: Callable[..., Record]) -> None:
     """The same SendEmail, byte for byte, is the process manager's retry; each failure is an event of its own."""
     world.server.react(Stage.DOT, "451 greylisted", times=2)
     record = command()
@@ -332,9 +329,7 @@ async def test_refusal_for_now_is_said_and_the_next_command_sends(
     assert (3, 0, 1) == (world.row().attempts, world.row().doubts, len(world.server.received))
 
 
-async def test_refusal_for_ever_is_said_again_and_not_tried_again(
-    world: World, command: Callable[..., Record]
-) -> None:
+async def test_refusal_for_ever_is_said_again_and_not_tried_again(world: World, command: Callable[..., Record]) -> None:
     """A redelivered command doesn't ask the mail server again."""
     world.server.react(Stage.RCPT, "550 no such mailbox")
     async with world.life() as service:

@@ -140,9 +140,7 @@ async def test_no_answer_after_the_dot_is_in_doubt(
 
 
 @pytest.mark.parametrize("reply", ["451 later", "421 closing", "452 full"])
-async def test_4xx_after_the_dot_is_refused_but_not_for_ever(
-    server: LocalSmtp, sender: SmtpSender, reply: str
-) -> None:
+async def test_4xx_after_the_dot_is_refused_but_not_for_ever(server: LocalSmtp, sender: SmtpSender, reply: str) -> None:
     """The server said that it didn't take the mail: no doubt. It isn't tried again at once."""
     server.react(Stage.DOT, reply)
     assert Refused(permanent=False, reason=f"{server.url}: refused: {reply}") == await send(sender)
@@ -166,7 +164,7 @@ async def test_connections_are_bounded_and_used_again(server: LocalSmtp) -> None
     assert server.connections <= 3
 
 
-async def test_server_that_was_started_again_is_found(server: LocalSmtp, tmp_path: Path) -> None:
+async def test_server_that_was_started_again_is_found(server: LocalSmtp) -> None:
     """Idle connections that the server has closed are no reason to fail."""
     async with sender_to(server.url) as sender:
         await send(sender)
@@ -245,8 +243,7 @@ async def test_cancelled_sending_leaves_nothing_behind(server: LocalSmtp, sender
     """Its connection isn't used again, its place is free."""
     server.react(Stage.REPLY, Misbehaviour.HANG)
     sending = asyncio.create_task(send(sender))
-    while not server.received:
-        await asyncio.sleep(0.01)
+    assert await asyncio.to_thread(server.wait_for, 1, 10)
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending

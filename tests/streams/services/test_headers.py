@@ -20,26 +20,36 @@ def test_all_attributes_are_headers_with_ce_prefix() -> None:
         ("traceparent", b"00-a-b-01"),
     ]
     actual = cloud_event_headers(
-        "id-1", "/orders", "orders.OrderDetailsRetrieved", 1_770_000_000_007, "command-1", "query-1", "00-a-b-01"
+        id="id-1",
+        source="/orders",
+        type="orders.OrderDetailsRetrieved",
+        time_ms=1_770_000_000_007,
+        correlation_id="command-1",
+        causation_id="query-1",
+        traceparent="00-a-b-01",
     )
     assert expected == actual
 
 
 def test_what_is_unknown_has_no_header() -> None:
     """An empty value would be a value."""
-    actual = cloud_event_headers("id-1", "/orders", "T", 0, None, None, None)
+    actual = cloud_event_headers(id="id-1", source="/orders", type="T", time_ms=0)
     assert ["ce_specversion", "ce_source", "ce_type", "ce_time", "ce_id"] == [name for name, _ in actual]
 
 
 def test_headers_of_two_events_are_two_lists() -> None:
     """What is cached can't be changed by whoever gets it."""
-    cloud_event_headers("id-1", "/orders", "T", 0, None, None, None).clear()
-    assert len(cloud_event_headers("id-1", "/orders", "T", 0, None, None, None)) == 5
+    cloud_event_headers(id="id-1", source="/orders", type="T", time_ms=0).clear()
+    assert len(cloud_event_headers(id="id-1", source="/orders", type="T", time_ms=0)) == 5
 
 
 @pytest.mark.parametrize(
     ("time_ms", "expected"),
-    [(0, b"1970-01-01T00:00:00.000Z"), (-1, b"1969-12-31T23:59:59.999Z"), (1_770_000_000_123, b"2026-02-02T02:40:00.123Z")],
+    [
+        (0, b"1970-01-01T00:00:00.000Z"),
+        (-1, b"1969-12-31T23:59:59.999Z"),
+        (1_770_000_000_123, b"2026-02-02T02:40:00.123Z"),
+    ],
 )
 def test_time_is_rfc_3339_in_utc(time_ms: int, expected: bytes) -> None:
     """Milliseconds count upwards also before 1970."""

@@ -36,7 +36,7 @@ def _postgresql_bin() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """Return the URL of a PostgreSQL that runs for these tests."""
     programs = _postgresql_bin()
     if programs is None:
