@@ -148,6 +148,8 @@ def decode(order_id: str, row: bytes) -> Order:
             at = end
         if has_details:
             version, number, seen_ms, topic_index, offset = _unpack_details(row, at)
+            if not number:
+                raise CorruptRow(at, "details without a body")
             cause, at = timeline_codec.unpack_cause(topic_index, offset, row, at + _DETAILS.size)
             order.details = _new(Details, (version, bodies[number], seen_ms, cause))
         processes = order.processes

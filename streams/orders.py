@@ -5,6 +5,7 @@ The orders service's application: ``faust -A streams.orders worker``, or ``rejoi
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import Final
 
@@ -32,10 +33,13 @@ def create_app(settings: Settings) -> App:
     database = Database(settings.orders_url, publish_changes=settings.publish_changes is Switch.ON)
     reader = Reader(registry.codec, registry.resolve)
     with_headers = settings.headers is Switch.ON
+    # Once, when the database first answers: a failure isn't cached.
+    prepare = functools.cache(database.create_schema)
 
     @app.transaction(app.declared(QUERIES))
     def answer_queries(batch: Batch) -> None:
         """Look all orders of the batch up at once, and answer each query."""
+        prepare()
         answer(batch, database, reader, with_headers=with_headers)
 
     if settings.publish_changes is Switch.ON:

@@ -49,12 +49,14 @@ ROW_BYTES_MAX: Final = PROCESSES_CHANGELOG.record_bytes_max - RECORD_BYTES_MAX
 
 INPUTS: Final = (COMMANDS, DETAILS, EMAIL_EVENTS)
 
-_TOPIC: Final[dict[type[Action], str]] = {
-    GetOrderDetails: QUERIES.name,
-    SendEmail: EMAIL_COMMANDS.name,
-    OrderConfirmationSent: OUTCOMES.name,
-    OrderConfirmationFailed: OUTCOMES.name,
+_TOPIC: Final[dict[type[Action], tuple[str, str]]] = {
+    GetOrderDetails: (QUERIES.name, "orders.GetOrderDetails"),
+    SendEmail: (EMAIL_COMMANDS.name, "communications.SendEmail"),
+    OrderConfirmationSent: (OUTCOMES.name, "communications.OrderConfirmationSent"),
+    OrderConfirmationFailed: (OUTCOMES.name, "communications.OrderConfirmationFailed"),
 }
+"""Where an action goes, and the full name of its record."""
+
 _RECORDS: Final = {topic.name: topic.records for topic in INPUTS}
 _BRANCHES: Final = {
     id(branch): (message.__name__, step.title, branch.says)
@@ -174,19 +176,19 @@ class ProcessManager:
 
     def _send(self, batch: Batch, key: bytes, owed: list[Owed], record: Record | None) -> None:
         for process, action in owed:
-            kind = type(action)
+            topic, full_name = _TOPIC[type(action)]
             headers = []
             if self._with_headers:
                 headers = cloud_event_headers(
                     id=_id(action),
                     source=SOURCE,
-                    type=kind.__name__,
+                    type=full_name,
                     time_ms=batch.now_ms,
                     correlation_id=process.command_id,
                     causation_id=_causation(record),
                     traceparent=process.traceparent,
                 )
-            batch.send(_TOPIC[kind], key, self._codec.encode(action), headers)
+            batch.send(topic, key, self._codec.encode(action), headers)
 
 
 def _id(action: Action) -> str:

@@ -319,7 +319,8 @@ class Session(Listener):
 
     def lost(self, partitions: frozenset[TP]) -> None:
         """The same as `revoked`: no transaction is open between two turns."""
-        log.warning("lost", partitions=sorted({tp.partition for tp in partitions}))
+        if partitions:
+            log.warning("lost", partitions=sorted({tp.partition for tp in partitions}))
         self.revoked(partitions)
 
     def out_of_range(self, partition: TP, detail: str) -> None:

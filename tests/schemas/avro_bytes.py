@@ -1,4 +1,4 @@
-"""Random Avro schemas, and for each random encodings of its values, written by the specification and not by a library."""
+"""Random Avro schemas, and random encodings of their values, written by the specification and not by a library."""
 
 from __future__ import annotations
 
@@ -61,113 +61,113 @@ class Official:
 @st.composite
 def declarations(draw: Draw) -> dict[str, Any]:
     """Return a record's declaration; what it names is defined once and may be referred to, itself included."""
-    names: list[str] = []
+    return _Declaration(draw).record(3)
 
-    def new_name() -> str:
-        names.append(f"N{len(names)}")
-        return names[-1]
 
-    def a_type(depth: int) -> Any:
-        kinds = [*PRIMITIVES, "uuid", "enum", "fixed"]
-        if depth:
-            kinds += ["array", "map", "record", "union", "union"]
-        if names:
-            kinds.append("reference")
-        match draw(st.sampled_from(kinds)):
-            case "uuid":
-                return UUID
-            case "enum":
-                # More than 64 symbols take an index of two bytes.
-                count = draw(st.sampled_from([1, 3, 64, 65, 200]))
-                return {"type": "enum", "name": new_name(), "symbols": [f"S{i}" for i in range(count)]}
-            case "fixed":
-                return {"type": "fixed", "name": new_name(), "size": draw(st.sampled_from([1, 16]))}
-            case "array":
-                return {"type": "array", "items": a_type(depth - 1)}
-            case "map":
-                return {"type": "map", "values": a_type(depth - 1)}
-            case "record":
-                return a_record(depth - 1)
-            case "union":
-                kinds = draw(st.lists(st.sampled_from(PRIMITIVES), unique=True, max_size=4))
-                return [*kinds, a_record(depth - 1)] if draw(st.booleans()) else [*kinds, "null"][: len(kinds) or 1]
-            case "reference":
-                # Only where the data may end: a record that always holds itself has no values.
-                return ["null", draw(st.sampled_from(names))]
-            case kind:
-                return kind
+class _Declaration:
+    """A declaration in the making."""
 
-    def a_record(depth: int) -> dict[str, Any]:
-        name = new_name()
-        count = draw(st.integers(0, 4))
+    def __init__(self, draw: Draw) -> None:
+        self._draw = draw
+        self._names: list[str] = []
+
+    def record(self, depth: int) -> dict[str, Any]:
+        fields = self._draw(st.integers(0, 4))
         return {
-            "type": "record",
-            "name": name,
-            "fields": [{"name": f"f{i}", "type": a_type(depth)} for i in range(count)],
+            **self._named("record"),
+            "fields": [{"name": f"f{number}", "type": self._any(depth)} for number in range(fields)],
         }
 
-    return a_record(3)
+    def _named(self, kind: str) -> dict[str, Any]:
+        self._names.append(f"N{len(self._names)}")
+        return {"type": kind, "name": self._names[-1]}
+
+    def _any(self, depth: int) -> Any:
+        makers: list[Callable[[], Any]] = [self._primitive, self._primitive, lambda: UUID, self._enum, self._fixed]
+        if depth:
+            makers += [
+                lambda: {"type": "array", "items": self._any(depth - 1)},
+                lambda: {"type": "map", "values": self._any(depth - 1)},
+                lambda: self.record(depth - 1),
+                lambda: self._union(depth - 1),
+            ]
+        if self._names:
+            # Only where the data may end: a record that always holds itself has no values.
+            makers.append(lambda: ["null", self._draw(st.sampled_from(self._names))])
+        return self._draw(st.sampled_from(makers))()
+
+    def _primitive(self) -> str:
+        return str(self._draw(st.sampled_from(PRIMITIVES)))
+
+    def _enum(self) -> dict[str, Any]:
+        # More than 64 symbols take an index of two bytes.
+        count = self._draw(st.sampled_from([1, 3, 64, 65, 200]))
+        return {**self._named("enum"), "symbols": [f"S{number}" for number in range(count)]}
+
+    def _fixed(self) -> dict[str, Any]:
+        return {**self._named("fixed"), "size": self._draw(st.sampled_from([1, 16]))}
+
+    def _union(self, depth: int) -> list[Any]:
+        branches = self._draw(st.lists(st.sampled_from(PRIMITIVES), unique=True, min_size=1, max_size=4))
+        return [*branches, self.record(depth)] if self._draw(st.booleans()) else branches
 
 
 @st.composite
 def encodings(draw: Draw, schema: RecordSchema) -> bytes:
     """Return the encoding of a value of *schema*."""
-    budget = [60]
+    return _Encoding(draw, schema).of(schema.schema)
 
-    def of(kind: Any) -> bytes:
-        budget[0] -= 1
+
+class _Encoding:
+    """An encoding in the making; after *budget* values it comes to its end."""
+
+    def __init__(self, draw: Draw, schema: RecordSchema) -> None:
+        self._draw = draw
+        self._named = schema.named
+        self._budget = 60
+
+    def of(self, kind: Any) -> bytes:
+        self._budget -= 1
         if isinstance(kind, list):
             # Out of budget, the first branch: null where a record would go on without end.
-            branch = draw(st.integers(0, len(kind) - 1)) if budget[0] > 0 else 0
-            return number(branch) + of(kind[branch])
-        if isinstance(kind, str):
-            return of(schema.named[kind]) if kind in schema.named else primitive(kind)
-        match kind["type"]:
-            case "record":
-                return b"".join(of(field["type"]) for field in kind["fields"])
-            case "enum":
-                return number(draw(st.integers(0, len(kind["symbols"]) - 1)))
-            case "fixed":
-                return bytes(draw(st.binary(min_size=kind["size"], max_size=kind["size"])))
-            case "array":
-                return blocks(lambda: of(kind["items"]))
-            case "map":
-                return blocks(lambda: primitive("string") + of(kind["values"]))
-            case _ if kind.get("logicalType") == "uuid":
-                written = str(draw(st.uuids()))
-                return text(written.upper() if draw(st.booleans()) else written)
-        return of(kind["type"])
+            branch = self._draw(st.integers(0, len(kind) - 1)) if self._budget > 0 else 0
+            return number(branch) + self.of(kind[branch])
+        definition = self._named.get(kind, {"type": kind}) if isinstance(kind, str) else kind
+        makers: dict[str, Callable[[Any], bytes]] = {
+            "null": lambda _: b"",
+            "boolean": lambda _: bytes([self._draw(st.integers(0, 1))]),
+            "int": lambda _: number(self._draw(st.integers(-(1 << 31), (1 << 31) - 1))),
+            "long": lambda _: number(self._draw(st.integers(-(1 << 63), (1 << 63) - 1))),
+            "float": lambda _: struct.pack("<f", self._draw(st.floats(width=32, allow_nan=False))),
+            "double": lambda _: struct.pack("<d", self._draw(st.floats(allow_nan=False))),
+            "bytes": lambda _: self._bytes(self._draw(st.binary(max_size=80))),
+            "string": self._string,
+            "record": lambda record: b"".join(self.of(field["type"]) for field in record["fields"]),
+            "enum": lambda enum: number(self._draw(st.integers(0, len(enum["symbols"]) - 1))),
+            "fixed": lambda fixed: self._draw(st.binary(min_size=fixed["size"], max_size=fixed["size"])),
+            "array": lambda array: self._blocks(lambda: self.of(array["items"])),
+            "map": lambda map_: self._blocks(lambda: self._string({}) + self.of(map_["values"])),
+        }
+        return makers[definition["type"]](definition)
 
-    def blocks(item: Callable[[], bytes]) -> bytes:
+    def _bytes(self, data: bytes) -> bytes:
+        return number(len(data)) + data
+
+    def _string(self, definition: dict[str, Any]) -> bytes:
+        if definition.get("logicalType") == "uuid":
+            written = str(self._draw(st.uuids()))
+            return text(written.upper() if self._draw(st.booleans()) else written)
+        # Long enough for a length of two bytes, now and then.
+        return text(self._draw(st.text(max_size=6)) * self._draw(st.sampled_from([1, 1, 1, 30])))
+
+    def _blocks(self, item: Callable[[], bytes]) -> bytes:
         written = b""
-        while budget[0] > 0 and draw(st.booleans()):
-            count = draw(st.integers(1, 3))
+        while self._budget > 0 and self._draw(st.booleans()):
+            count = self._draw(st.integers(1, 3))
             items = b"".join(item() for _ in range(count))
-            written += (number(-count) + number(len(items)) if draw(st.booleans()) else number(count)) + items
+            sized = self._draw(st.booleans())
+            written += (number(-count) + number(len(items)) if sized else number(count)) + items
         return written + b"\0"
-
-    def primitive(kind: str) -> bytes:
-        match kind:
-            case "null":
-                return b""
-            case "boolean":
-                return bytes([draw(st.integers(0, 1))])
-            case "int":
-                return number(draw(st.integers(-(1 << 31), (1 << 31) - 1)))
-            case "long":
-                return number(draw(st.integers(-(1 << 63), (1 << 63) - 1)))
-            case "float":
-                return struct.pack("<f", draw(st.floats(width=32)))
-            case "double":
-                return struct.pack("<d", draw(st.floats()))
-            case "bytes":
-                data = draw(st.binary(max_size=80))
-                return number(len(data)) + data
-            case _:
-                # Long enough for a length of two bytes, now and then.
-                return text(draw(st.text(max_size=6)) * draw(st.sampled_from([1, 1, 1, 30])))
-
-    return of(schema.schema)
 
 
 @st.composite

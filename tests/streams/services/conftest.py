@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from schemas.catalog import Catalog
 from schemas.codec import Codec
 from streams.batch import Batch, Headers, Record
+from streams.local.smtp import LocalSmtp
 from streams.services.records import Reader
+from tests.streams.services.world import ID, PARTITION, World, clock_ms
+from topology.topics import EMAIL_COMMANDS
 
 NOW_MS = 1_770_000_000_000
 SEND_EMAIL: dict[str, Any] = {
@@ -91,5 +95,33 @@ def batch() -> Callable[..., Batch]:
     ) -> Batch:
         known = rows or {}
         return Batch(3, records, now_ms, lambda keys: [known.get(key) for key in keys], due)
+
+    return make
+
+
+@pytest.fixture
+def server() -> Iterator[LocalSmtp]:
+    """Return a mail server."""
+    with LocalSmtp(None) as running:
+        yield running
+
+
+@pytest.fixture
+def world(codec: Codec, server: LocalSmtp, tmp_path: Path) -> World:
+    """Return a world in which nothing has happened yet."""
+    return World(codec, server, tmp_path)
+
+
+@pytest.fixture
+def command(codec: Codec, send_email: dict[str, Any]) -> Callable[..., Record]:
+    """Return a maker of SendEmail records."""
+
+    def make(email_id: str = ID, order_id: str = "order-7", email: str | None = None, **others: Any) -> Record:
+        body = copy.deepcopy(send_email) | {"email_id": email_id}
+        body["command"]["order_id"] = body["order"]["order_id"] = order_id
+        body["order"]["customer"]["email"] = email or body["order"]["customer"]["email"]
+        value = codec.encode_record("communications.SendEmail", body)
+        known = (EMAIL_COMMANDS.name, PARTITION, 0, clock_ms(), order_id.encode(), value, None)
+        return Record(*known)._replace(**others)
 
     return make
