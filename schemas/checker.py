@@ -170,9 +170,7 @@ class _Source:
             return
         definition = {"type": schema} if isinstance(schema, str) else schema
         kind = definition["type"]
-        if not isinstance(kind, str):
-            self._type(kind, path)
-        elif kind in self._schema.named:
+        if kind in self._schema.named:
             self._reference(kind, path)
         else:
             _KINDS[kind](self, definition, path)

@@ -83,9 +83,7 @@ class _Walk:
             return
         definition = {"type": schema} if isinstance(schema, str) else schema
         kind = definition["type"]
-        if not isinstance(kind, str):
-            self.value(kind, path)
-        elif kind in self._named:
+        if kind in self._named:
             self.value(self._named[kind], path)
         else:
             _KINDS[kind](self, definition, path)

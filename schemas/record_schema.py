@@ -57,7 +57,7 @@ class RecordSchema:
         try:
             parsed = parse_schema(declared)
             plain = parse_schema(_without("logicalType", declared))
-        except (SchemaParseException, UnknownType, KeyError, TypeError) as exc:
+        except (SchemaParseException, UnknownType, KeyError, TypeError, RecursionError) as exc:
             raise ValueError(f"no Avro schema: {type(exc).__name__}: {exc}") from exc
         if not isinstance(parsed, dict) or parsed["type"] != "record" or not isinstance(plain, dict):
             raise ValueError("no record's schema: a topic's values are records")

@@ -21,7 +21,7 @@ import faust
 from faust.types import TableT, TopicT
 
 from streams.batch import Batch
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, RejoinderError
 from streams.processing.clock import Clock
 from streams.processing.commit import Committer
 from streams.processing.end_offsets import EndOffsets
@@ -52,6 +52,8 @@ class App(faust.App):
         self.partitions = 0
         """Partitions of every topic; known once the start-up checks have passed."""
         self.session: Session | None = None
+        self.failure: RejoinderError | None = None
+        """Why it ended, if one of our own errors ended it."""
         self._inputs: tuple[str, ...] = ()
         self._logic: Logic | None = None
         self._table: TableT[bytes, bytes] | None = None
@@ -142,7 +144,20 @@ class App(faust.App):
     # What the worker runs.
 
     async def on_first_start(self) -> None:
-        """Check the topics and lock the state directory before anything is consumed."""
+        """
+        Check the topics and lock the state directory before anything is consumed.
+
+        Raises:
+            RejoinderError: they aren't as they must be.
+        """
+        try:
+            await self._check()
+        except RejoinderError as exc:
+            self.failure = exc
+            raise
+        await super().on_first_start()
+
+    async def _check(self) -> None:
         settings = self.settings
         needed = [_BY_NAME[name] for name in self._inputs]
         if self._table is not None:
@@ -153,7 +168,6 @@ class App(faust.App):
         if self._table is not None:
             self._directory = StateDirectory(self.state_path, settings.instance)
         self._end_offsets = EndOffsets(config.common(settings), settings.topic)
-        await super().on_first_start()
 
     async def on_stop(self) -> None:
         # First, because the producer and the tables that Faust stops next are the session's too.

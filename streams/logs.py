@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from streams.errors import RejoinderError
 from streams.settings import LogFormat, Settings
 
 
@@ -22,9 +23,14 @@ def configure(settings: Settings) -> None:
     ]
     last: list[Any]
     if settings.log_format is LogFormat.JSON:
-        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Without locals: they hold customers' addresses.
+        tracebacks = structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        )
+        last = [tracebacks, structlog.processors.JSONRenderer()]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -48,5 +54,11 @@ def configure(settings: Settings) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out mode's lines about each service that starts and stops, which it logs under our modules' names."""
+    """
+    Leave out mode's lines about each service that starts and stops, which it logs under our modules' names.
+
+    Of our own errors the message is enough: it says what, where and what to do.
+    """
+    if record.exc_info and isinstance(record.exc_info[1], RejoinderError):
+        record.msg, record.args, record.exc_info = str(record.exc_info[1]), (), None
     return record.levelno >= logging.WARNING or not str(record.msg).startswith("[^")

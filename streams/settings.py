@@ -32,6 +32,9 @@ _ELSEWHERE: Final = frozenset({f"{PREFIX}CACHE_DIR"})
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
+_DURATION_MS_MAX: Final = 3_650 * DAY_MS
+
+
 def parse_duration_ms(text: object) -> int:
     """
     Return *text* ("500ms", "30s", "5m", "24h", "7d"; a unit is always said) in milliseconds.
@@ -44,7 +47,10 @@ def parse_duration_ms(text: object) -> int:
     match = re.fullmatch(r"(\d+)\s*(ms|s|m|h|d)", str(text).strip())
     if not match:
         raise ValueError(f"{text!r} is no duration; allowed: a whole number and a unit, such as 500ms, 30s, 5m, 24h, 7d")
-    return int(match[1]) * _UNITS_MS[match[2]]
+    duration_ms = int(match[1]) * _UNITS_MS[match[2]]
+    if duration_ms > _DURATION_MS_MAX:
+        raise ValueError(f"{text!r} is too long; at most {_DURATION_MS_MAX // DAY_MS}d")
+    return duration_ms
 
 
 def parse_ask_ms(text: object) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
+from urllib.parse import quote
 
 import aiohttp
 from faust.types import TableT
@@ -74,7 +75,8 @@ def add_pages(app: App, table: TableT[bytes, bytes] | None = None) -> None:
             return view.json({"error": str(exc)}, status=503)
         if owner is None:
             return view.json({"error": f"nobody owns partition {partition} now; try again"}, status=503)
-        url = URL(owner) / "orders" / order_id
+        # Quoted by hand: an order id may hold slashes, which yarl would take for more of the path.
+        url = URL(f"{owner}/orders/{quote(order_id, safe='')}", encoded=True)
         timeout = aiohttp.ClientTimeout(total=FORWARD_S)
         try:
             async with app.http_client.get(url, headers={FORWARDED: "1"}, timeout=timeout) as answer:

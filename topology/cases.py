@@ -18,6 +18,10 @@ from topology.state import Order, Process, Step
 from topology.transitions import TABLE, Branch, Table, Then, When
 
 
+REASON_CHARS_MAX: Final = 500
+"""Of a refused mail's reason, which is remembered and passed on; whoever wrote it may have written a megabyte."""
+
+
 @dataclass(slots=True)
 class Situation:
     """All that a case may look at, besides its process."""
@@ -186,7 +190,8 @@ def _wait(process: Process, situation: Situation, attempt: int) -> None:
 def _email_failed(process: Process, situation: Situation) -> None:
     message = situation.message
     assert isinstance(message, EmailFailed)
-    process.record(events.EmailFailed(situation.now_ms, situation.cause, message.permanent, message.reason))
+    reason = message.reason[:REASON_CHARS_MAX]
+    process.record(events.EmailFailed(situation.now_ms, situation.cause, message.permanent, reason))
 
 
 def _fail_rejected(process: Process, situation: Situation) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from streams import settings as settings_module
 from streams.errors import RejoinderError, Unavailable
@@ -50,28 +51,38 @@ def _ask(settings: Settings, order_id: str) -> dict[str, Any]:
         with urllib.request.urlopen(url, timeout=ASK_S) as answer:  # noqa: S310 -- a worker's own advertised URL.
             return dict(json.load(answer))
     except urllib.error.HTTPError as exc:
+        with exc:
+            said = exc.read(500).decode(errors="replace")
         if exc.code == 404:
             raise UnknownOrder(f"nothing is remembered of order {order_id} (asked {owner})") from exc
-        raise Unavailable(f"{url} answers {exc.code}: {exc.read(500).decode(errors='replace')}") from exc
+        raise Unavailable(f"{url} answers {exc.code}: {said}") from exc
     except OSError as exc:
         raise Unavailable(f"{url} doesn't answer: {exc}; the worker may be starting or stopping, try again") from exc
 
 
 def _show(found: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    console.print(f"[bold]order {found['order_id']}[/], partition {found['partition']}, owned by {found['owner']}")
+    console = Console(highlight=False, soft_wrap=True)
+    # Escaped: an order id or a mail server's answer may look like markup.
+    order_id = escape(found["order_id"])
+    console.print(f"[bold]order {order_id}[/], partition {found['partition']}, owned by {found['owner']}")
     if details := found["details"]:
         console.print(f"details: version {details['version']}, seen {details['seen_at']}")
     for process in found["processes"]:
-        reason = f" ({process['reason']})" if process["reason"] else ""
-        console.print(f"\n[bold]command {process['command_id']}[/]: {process['state']}{reason}")
-        if process["waits_for"]:
-            console.print(f"waits for {process['waits_for']}, next deadline {process['next_deadline_at']}")
-        if process["gives_up_at"]:
-            console.print(f"gives up at {process['gives_up_at']}")
-        for event in process["timeline"]:
-            rest = ", ".join(f"{name} {value}" for name, value in event.items() if name not in ("at", "event", "cause"))
-            what = f"{event['event']} ({rest})" if rest else event["event"]
-            cause = event["cause"]
-            because = "a deadline" if cause.get("deadline") else f"{cause['topic']}/{found['partition']}/{cause['offset']}"
-            console.print(f"  {event['at']}  {what:<44}  {because}", soft_wrap=True)
+        _show_process(console, process, found["partition"])
+    for early in found["sent_before_their_command"]:
+        console.print(f"\ne-mail {early['email_id']}: reported sent {early['heard_at']}, its command hasn't come")
+
+
+def _show_process(console: Console, process: dict[str, Any], partition: int) -> None:
+    reason = f" ({process['reason']})" if process["reason"] else ""
+    console.print(f"\n[bold]command {process['command_id']}[/]: {process['state']}{reason}")
+    if process["waits_for"]:
+        console.print(f"waits for {process['waits_for']}, next deadline {process['next_deadline_at']}")
+    if process["gives_up_at"]:
+        console.print(f"gives up at {process['gives_up_at']}")
+    for event in process["timeline"]:
+        rest = ", ".join(f"{name} {value}" for name, value in event.items() if name not in ("at", "event", "cause"))
+        what = f"{event['event']} ({rest})" if rest else event["event"]
+        cause = event["cause"]
+        because = "a deadline" if cause.get("deadline") else f"{cause['topic']}/{partition}/{cause['offset']}"
+        console.print(f"  {event['at']}  {escape(what):<44}  {because}")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from mode.utils.logging import CompositeLogger  # noqa: F401 -- makes sure that mode's logging is set up before ours.
 
 from streams import logs
 from streams import settings as settings_module
@@ -59,4 +58,9 @@ def _run(create_app: Callable[[Settings], App], web_port: int | None, instance_i
     app = create_app(settings)
     runner = Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False)
     logs.configure(settings)
-    raise SystemExit(runner.execute_from_commandline())
+    try:
+        runner.execute_from_commandline()
+    except SystemExit:
+        if app.failure is not None:
+            raise app.failure from None
+        raise

@@ -88,7 +88,8 @@ class RoleProcess:
             with urllib.request.urlopen(f"{self.url}{path}", timeout=ASK_S) as answer:  # noqa: S310 -- our own.
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as exc:
-            return exc.code, json.load(exc)
+            with exc:
+                return exc.code, json.load(exc)
         except OSError as exc:
             raise Unavailable(f"{self.name} at {self.url} doesn't answer: {exc}") from exc
 

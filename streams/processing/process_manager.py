@@ -14,7 +14,7 @@ from schemas.codec import Codec
 from schemas.undecodable import Undecodable
 from streams import metrics
 from streams.batch import Batch, Record
-from streams.headers import cloud_event_headers, header
+from streams.headers import TRACEPARENT, cloud_event_headers, header
 from streams.transport.partitioner import partition_of
 from topology import ids
 from topology.events import DEADLINE, Cause
@@ -46,6 +46,12 @@ SOURCE: Final = "/rejoinder/process-manager"
 
 ROW_BYTES_MAX: Final = PROCESSES_CHANGELOG.record_bytes_max - RECORD_BYTES_MAX
 """A row this large takes no further message: what one more may add would not fit into the changelog."""
+
+KEY_BYTES_MAX: Final = 32_768
+"""An order id is written several times into what we produce."""
+
+TRACEPARENT_CHARS: Final = 55
+"""W3C's length of version 00; a longer one would be carried along for as long as its process is remembered."""
 
 INPUTS: Final = (COMMANDS, DETAILS, EMAIL_EVENTS)
 
@@ -139,6 +145,11 @@ class ProcessManager:
         key, value = record.key, record.value
         if key is None or value is None:
             raise Refused("null", f"the {'key' if key is None else 'value'} is null; both must be there")
+        if len(key) > KEY_BYTES_MAX:
+            raise Refused("key-too-long", f"{len(key)} bytes, of {KEY_BYTES_MAX} at most")
+        if len(value) > RECORD_BYTES_MAX:
+            # The topic was set to take more: two such halves would not fit into a SendEmail.
+            raise Refused("too-large", f"{len(value)} bytes, of {RECORD_BYTES_MAX} at most")
         age_ms = batch.now_ms - record.timestamp_ms
         if age_ms > self._policy.finished_ttl_ms:
             raise Refused("expired", f"{age_ms // 86_400_000} days old: its process may have been forgotten already")
@@ -154,7 +165,9 @@ class ProcessManager:
         return message, self._order(batch, key, orders)
 
     def _decode(self, record: Record, key: bytes, value: bytes) -> Message:
-        traceparent = header(record.headers, "traceparent") if record.headers else None
+        traceparent = header(record.headers, TRACEPARENT) if record.headers else None
+        if traceparent is not None and len(traceparent) > TRACEPARENT_CHARS:
+            traceparent = None
         try:
             try:
                 return self._codec.decode(_RECORDS[record.topic], key, value, traceparent)
@@ -188,7 +201,15 @@ class ProcessManager:
                     causation_id=_causation(record),
                     traceparent=process.traceparent,
                 )
-            batch.send(topic, key, self._codec.encode(action), headers)
+            batch.send(topic, key, self._encode(action), headers)
+
+    def _encode(self, action: Action) -> bytes:
+        try:
+            return self._codec.encode(action)
+        except UnknownSchema as exc:
+            # A half that another worker stored, which knew a newer schema already.
+            self._resolve(exc.schema_id)
+            return self._codec.encode(action)
 
 
 def _id(action: Action) -> str:

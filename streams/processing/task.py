@@ -14,14 +14,18 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
-from streams.batch import Batch, Record
+from streams.batch import Batch, Output, Record
 from streams.errors import Corrupt, Unavailable
 from streams.processing.commit import Work
 from streams.store.partition import Partition
 from streams.transport.member import TP
+from topology.topics import TOPICS
 
 BACKOFF_FIRST_MS: Final = 500
 BACKOFF_MOST_MS: Final = 30_000
+
+
+_BYTES_MAX: Final = {topic.name: topic.record_bytes_max for topic in TOPICS}
 
 
 class Phase(Enum):
@@ -96,6 +100,10 @@ class Task:
             raise
         except Exception as exc:
             raise Failed(records[batch.at] if batch.at < len(records) else None) from exc
+        if too_large := [output for output in batch.outputs if _size(output) > _BYTES_MAX[output.topic]]:
+            # Refused by the broker, it would abort the transaction again and again, and everybody's with it.
+            at = too_large[0]
+            raise Failed(None) from ValueError(f"{_size(at)} bytes for {at.topic}, key {at.key!r}: more than it takes")
         self._failures = 0
         return Work(batch, self._positions_after(records), self.store, due)
 
@@ -111,3 +119,8 @@ class Task:
         self._failures += 1
         self.phase, self.retry_at_ms = Phase.BACKING_OFF, now_ms + wait_ms
         return wait_ms
+
+
+def _size(output: Output) -> int:
+    """Return what *output* takes at least; topics leave room for what Kafka adds."""
+    return len(output.key or b"") + len(output.value or b"")

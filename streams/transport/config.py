@@ -10,10 +10,15 @@ MESSAGE_BYTES_MAX: Final = 8 * 1_048_576
 """Larger than any topic's max.message.bytes: the topic's own limit is the one that refuses."""
 
 
+LOG_LEVEL: Final = 5
+"""Syslog's: notices and worse. At its default librdkafka tells of every connection that is closed."""
+
+
 def common(settings: Settings) -> dict[str, Any]:
     """Return what every client needs."""
-    # Notices and worse: at its default, librdkafka tells of every client that is closed.
-    return {"bootstrap.servers": settings.bootstrap_servers, "log_level": 5} | settings.kafka
+    # Clients that live for one question tell what went wrong by their exceptions; librdkafka's own lines on standard
+    # error would come on top. Those that live for long log (LOG_LEVEL).
+    return {"bootstrap.servers": settings.bootstrap_servers, "log_level": 2} | settings.kafka
 
 
 def member(settings: Settings, group: str) -> dict[str, Any]:
@@ -43,6 +48,7 @@ def member(settings: Settings, group: str) -> dict[str, Any]:
         | {
             "group.id": group,
             "client.id": settings.advertised_url,
+            "log_level": LOG_LEVEL,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             # A position that is out of range means that records were lost to retention: a person must know.
@@ -58,6 +64,7 @@ def transactional(settings: Settings, group: str) -> dict[str, Any]:
         | common(settings)
         | {
             "client.id": settings.advertised_url,
+            "log_level": LOG_LEVEL,
             "message.max.bytes": MESSAGE_BYTES_MAX,
             "transactional.id": f"{group}-{settings.instance}",
             "transaction.timeout.ms": settings.transaction_timeout,

@@ -112,6 +112,8 @@ class Consumer(FaustConsumer):
 
     def _crash_app(self, exc: BaseException) -> None:
         loop = self.loop
+        if isinstance(exc, RejoinderError):
+            self.app.failure = exc
 
         def crash() -> None:
             # The task is held by the app, which ends with it.

@@ -221,7 +221,10 @@ class Cluster:
             raise self._unavailable(exc) from exc
 
     def _unavailable(self, exc: KafkaException) -> Unavailable:
-        return Unavailable(f"Kafka at {self._settings.bootstrap_servers} doesn't do as asked: {exc.args[0].str()}")
+        return Unavailable(
+            f"Kafka at {self._settings.bootstrap_servers}: {exc.args[0].str()}; does it run, and is it there "
+            "(REJOINDER_BOOTSTRAP_SERVERS)?"
+        )
 
 
 def check_topics(settings: Settings, topics: Sequence[Topic]) -> int:

@@ -163,9 +163,8 @@ class Transaction:
     def _triage(self, exc: KafkaException, name: str, deadline_s: float) -> None:
         """Return if the same call is to be made again; raise what the error asks for otherwise."""
         error: KafkaError = exc.args[0]
-        if error.txn_requires_abort():
-            if name != "abort_transaction":
-                self.abort()
+        if error.txn_requires_abort() and name != "abort_transaction":
+            self.abort()
             raise Aborted(f"{name} of {self.id}: {error.name()}: {error.str()}") from exc
         if error.retriable() and time.monotonic() < deadline_s:
             return

@@ -120,6 +120,15 @@ def test_deep_schema_compiles() -> None:
     assert (Reason.BAD_TEXT, Reason.BAD_TEXT) == verdicts(schema, b"\x02" * 60 + b"\x02\xc3" + b"\0" * 30)
 
 
+def test_deep_unions_compile() -> None:
+    """Deeper than Python indents: records that are optional in records that are optional."""
+    kind: Any = "string"
+    for depth in range(40):
+        kind = ["null", {"type": "record", "name": f"N{depth}", "fields": [{"name": "next", "type": kind}]}]
+
+    assert (None, None) == verdicts(parsed(record(kind)), b"\x02" * 40 + text("é"))
+
+
 def test_endless_nesting_is_refused() -> None:
     """A value that goes deeper than the stack, and a record that always holds itself."""
     linked = {"type": "record", "name": "R", "fields": [{"name": "next", "type": ["null", "R"]}]}

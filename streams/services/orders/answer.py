@@ -15,6 +15,8 @@ SOURCE: Final = "/orders"
 RETRIEVED: Final = "orders.OrderDetailsRetrieved"
 NOT_FOUND: Final = "orders.OrderDetailsNotFound"
 _QUERY: Final = "orders.GetOrderDetails"
+_ANSWER_BYTES_MAX: Final = DETAILS.record_bytes_max - 16_384
+"""What the topic takes, less the headers and Kafka's own."""
 
 
 def answer(batch: Batch, database: Database, reader: Reader, *, with_headers: bool = True) -> None:
@@ -43,7 +45,11 @@ def answer(batch: Batch, database: Database, reader: Reader, *, with_headers: bo
             name, event_id = RETRIEVED, uuid5(f"{query_id}/retrieved/{order['version']}/{order_id}")
             body = {"query_id": query_id, "retrieved_at": batch.now_ms, "order": order}
         headers = _headers(event_id, name, batch.now_ms, query_id, record.headers) if with_headers else []
-        batch.send(DETAILS.name, order_id.encode(), reader.codec.encode_record(name, body), headers)
+        value = reader.codec.encode_record(name, body)
+        if len(value) > _ANSWER_BYTES_MAX:
+            batch.refuse(record, "answer-too-large", f"order {order_id!r} takes {len(value)} bytes as a record")
+        else:
+            batch.send(DETAILS.name, order_id.encode(), value, headers)
 
 
 def _headers(event_id: str, name: str, now_ms: int, query_id: str, asked: Headers | None) -> Headers:
