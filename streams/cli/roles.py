@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -58,9 +59,22 @@ def _run(create_app: Callable[[Settings], App], web_port: int | None, instance_i
     app = create_app(settings)
     runner = Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False)
     logs.configure(settings)
+    _collect_rarely()
     try:
         runner.execute_from_commandline()
     except SystemExit:
         if app.failure is not None:
             raise app.failure from None
         raise
+
+
+def _collect_rarely() -> None:
+    """
+    Let the cyclic garbage collector look rarely, and never again at what start-up made.
+
+    A batch makes hundreds of thousands of objects and no cycles: reference counts free them. Measured on plain joins,
+    the collector's looking at them took 30 % of a worker's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
