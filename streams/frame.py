@@ -36,6 +36,7 @@ from streams.store.restore import Restorer
 from streams.transport import config
 from streams.transport.driver import Consumer
 from streams.transport.member import GroupOffsets, Listener, Member
+from streams.transport.sample import check_keys
 from streams.transport.topics import check_topics
 from streams.transport.transaction import Transaction
 from topology.topics import TOPICS, Topic
@@ -159,12 +160,14 @@ class App(faust.App):
 
     async def _check(self) -> None:
         settings = self.settings
-        needed = [_BY_NAME[name] for name in self._inputs]
+        inputs = [_BY_NAME[name] for name in self._inputs]
+        needed = list(inputs)
         if self._table is not None:
             needed.append(_BY_NAME[self._table.changelog_topic.get_topic_name().removeprefix(settings.topic_prefix)])
         self.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
         self.partitions = await loop.run_in_executor(None, check_topics, settings, needed)
+        await loop.run_in_executor(None, check_keys, settings, inputs, self.partitions)
         if self._table is not None:
             self._directory = StateDirectory(self.state_path, settings.instance)
         self._end_offsets = EndOffsets(config.common(settings), settings.topic)
