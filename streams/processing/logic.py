@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from streams.batch import Batch, Record
 from streams.processing.session import Due, Session
-from streams.processing.task import Phase, Task
-from streams.transport.member import TP, Polled
+from streams.processing.task import Phase, Task, first_positions
+from streams.transport.member import Polled
 
 
 class Transactional:
@@ -47,7 +47,7 @@ class Handling:
         claimed = session.decide(claim, batches, {})
         # A held task's part isn't delivered: nothing would settle it.
         works = [
-            work._replace(positions=self._first(work.batch.records))
+            work._replace(positions=first_positions(work.batch.records))
             for work in claimed
             if work.batch.records and session.tasks[work.batch.partition].phase is Phase.RUNNING
         ]
@@ -67,13 +67,6 @@ class Handling:
     def handler(self) -> Handler:
         """The handler, opened when it is first needed."""
         return self._open_handler()
-
-    @staticmethod
-    def _first(records: Sequence[Record]) -> dict[TP, int]:
-        first: dict[TP, int] = {}
-        for record in records:
-            first.setdefault(TP(record.topic, record.partition), record.offset)
-        return first
 
 
 class Handler(Protocol):

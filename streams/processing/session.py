@@ -129,12 +129,8 @@ class Session(Listener):
 
     def _rewind(self, task: Task, records: Sequence[Record]) -> None:
         """Have *records* read again, if they are still ours to read."""
-        first: dict[TP, int] = {}
-        for record in records:
-            first.setdefault(TP(record.topic, record.partition), record.offset)
-        for tp, offset in first.items():
+        for tp, offset in task.step_back(records).items():
             if tp in task.owned:
-                task.positions[tp] = offset
                 self.member.seek(tp, offset)
 
     def decide(
@@ -183,6 +179,8 @@ class Session(Listener):
         """Commit what came before the record on which our code failed; hold the partition there."""
         before = records[: records.index(failed.record)] if failed.record else records
         self.member.pause(task.owned)
+        # The end of a partition may have been seen behind the record that nobody has decided.
+        task.step_back(records)
         try:
             work = task.decide(decide, before, self.clock.now_ms) if before else None
         except (Unavailable, Corrupt, Failed):

@@ -109,9 +109,17 @@ class Task:
 
     def _positions_after(self, records: Sequence[Record]) -> dict[TP, int]:
         for topic, offset in {record.topic: record.offset + 1 for record in records}.items():
-            self.positions[TP(topic, self.partition)] = offset
+            tp = TP(topic, self.partition)
+            # The same poll may have seen the end of the partition, which lies behind transaction markers.
+            self.positions[tp] = max(offset, self.positions.get(tp, 0))
         # A transaction without a position would be fenced by nothing, so deadlines alone carry the known ones again.
         return self.uncommitted or dict(self.positions)
+
+    def step_back(self, records: Sequence[Record]) -> dict[TP, int]:
+        """Take back that *records* were read; return the positions, each input's first of them."""
+        first = first_positions(records)
+        self.positions |= first
+        return first
 
     def back_off(self, now_ms: int) -> int:
         """Rest for a while, twice as long as the last time; return the milliseconds."""
@@ -119,6 +127,14 @@ class Task:
         self._failures += 1
         self.phase, self.retry_at_ms = Phase.BACKING_OFF, now_ms + wait_ms
         return wait_ms
+
+
+def first_positions(records: Sequence[Record]) -> dict[TP, int]:
+    """Return where *records* begin, for each input that they come from."""
+    first: dict[TP, int] = {}
+    for record in records:
+        first.setdefault(TP(record.topic, record.partition), record.offset)
+    return first
 
 
 def _size(output: Output) -> int:

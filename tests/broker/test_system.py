@@ -302,10 +302,11 @@ def plain_join(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> I
     """Return topics on which nobody but a worker is at work, which Faust's own command started and which never asks."""
     world = World(kafka, tmp_path_factory.mktemp("join") / "world", f"join-{uuid.uuid4().hex[:8]}")
     worker = RoleProcess("worker", "worker-0", world.directory, world.environment | {"REJOINDER_ASK": "never"})
-    faust = [sys.executable, "-m", "faust", "-A", "streams.app", "worker", "--loglevel", "warning"]
+    faust = [sys.executable, "-m", "faust", "-A", "streams.app", "worker", "--loglevel", "warn"]
     child = ChildProcess("faust", faust, world.directory / "faust.log", worker._environment)
     try:
-        wait_for(lambda: worker.partitions() == PARTITIONS, "Faust's worker is ready")
+        wait_for(lambda: worker.partitions() == PARTITIONS or child.exit_status is not None, "Faust's worker is ready")
+        assert child.exit_status is None, child.log_tail()
         yield world
     finally:
         child.stop(30)
