@@ -1,0 +1,1 @@
+"""The shell: everything that touches Kafka, disks, databases, mail servers and people."""

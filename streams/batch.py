@@ -86,7 +86,8 @@ class Batch:
 
     def __iter__(self) -> Iterator[Record]:
         """Go through the records; ``at`` is the index of the one in hand, so that a failure knows its record."""
-        for self.at, record in enumerate(self.records):
+        for at, record in enumerate(self.records):
+            self.at = at
             yield record
         self.at = len(self.records)
 

@@ -121,7 +121,7 @@ class App(faust.App):
         """Register a handler for the records of *topic*, *records_max* at a time; it is opened at the first of them."""
         self._register((topic,), table, Handling(open_handler, self._wait, records_max))
 
-    def agent(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def agent(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """
         Refuse: an agent acks when it fails, and sends outside the transaction.
 
@@ -159,6 +159,10 @@ class App(faust.App):
         await super().on_first_start()
 
     async def _check(self) -> None:
+        if self._logic is None:
+            raise ConfigurationError(
+                f"{self.group} has no function; register one by @app.transaction(...) or app.handle(...)"
+            )
         settings = self.settings
         inputs = [_BY_NAME[name] for name in self._inputs]
         needed = list(inputs)
@@ -173,7 +177,7 @@ class App(faust.App):
         self._end_offsets = EndOffsets(config.common(settings), settings.topic)
 
     async def on_stop(self) -> None:
-        # First, because the producer and the tables that Faust stops next are the session's too.
+        """Finish the turn under way first: what Faust stops next, producer and tables, is the session's too."""
         await self.driver.finish()
         await super().on_stop()
         if self._directory is not None:
@@ -182,7 +186,8 @@ class App(faust.App):
     def open_session(self) -> Session:
         """Begin a life in the group; called in the session's thread."""
         settings = self.settings
-        assert self._logic is not None and self._end_offsets is not None, "the application registered no function"
+        assert self._logic is not None, "the application registered no function"
+        assert self._end_offsets is not None, "the start-up checks come first"
         table = self._table
         changelog = table.changelog_topic.get_topic_name() if table is not None else None
         transaction = Transaction(config.transactional(settings, self.group))
@@ -206,7 +211,7 @@ class App(faust.App):
     @property
     def driver(self) -> Consumer:
         """Faust's consumer, which is ours."""
-        return cast(Consumer, self.consumer)
+        return cast("Consumer", self.consumer)
 
     @property
     def state_path(self) -> Path:
@@ -218,7 +223,8 @@ class App(faust.App):
         return {name: self.settings.topic(name) for name in self._inputs}
 
     def _restorer_for(self, changelog: str) -> Callable[[Callable[[Sequence[int]], None]], Restorer]:
-        assert self._directory is not None and self._table is not None
+        assert self._directory is not None
+        assert self._table is not None
         directory, name = self._directory, self._table.name
         options = StoreOptions(self.settings.store_memory_mib)
 
@@ -226,9 +232,7 @@ class App(faust.App):
             path = directory.partition_path(self.settings.application_id, name, number)
             return Partition.open(path, options)
 
-        return lambda offsets_stable: Restorer(
-            config.common(self.settings), changelog, open_partition, offsets_stable
-        )
+        return lambda offsets_stable: Restorer(config.common(self.settings), changelog, open_partition, offsets_stable)
 
     def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run *coroutine* in the main loop; called in the session's thread."""
@@ -237,4 +241,4 @@ class App(faust.App):
 
 def stores_of(table: TableT[bytes, bytes]) -> MutableMapping[int, Partition]:
     """Return the open partitions of *table* in this worker, by number; another thread opens and closes them."""
-    return cast(Store, table.data).partitions
+    return cast("Store", table.data).partitions

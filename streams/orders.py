@@ -9,8 +9,12 @@ import functools
 import time
 from typing import Final
 
+import structlog
+from confluent_kafka import KafkaException
+
 from streams import settings as settings_module
 from streams.batch import Batch
+from streams.errors import Unavailable
 from streams.frame import App
 from streams.registry import open_registry
 from streams.services.orders.answer import answer
@@ -20,6 +24,8 @@ from streams.services.records import Reader
 from streams.settings import Settings, Switch
 from streams.web import add_pages
 from topology.topics import DETAILS, QUERIES
+
+log = structlog.get_logger(__name__)
 
 PUBLISH_S: Final = 1.0
 """How often changed orders are looked for."""
@@ -45,9 +51,7 @@ def create_app(settings: Settings) -> App:
     if settings.publish_changes is Switch.ON:
         details = app.declared(DETAILS)
 
-        @app.timer(PUBLISH_S)
-        async def publish_changes() -> None:
-            """Publish the details of orders that changed, unasked; at least once, versions make it harmless."""
+        async def publish_once() -> None:
             loop = asyncio.get_running_loop()
             now_ms = time.time_ns() // 1_000_000
             found = await loop.run_in_executor(
@@ -61,6 +65,15 @@ def create_app(settings: Settings) -> App:
                 await delivery
             if found.outbox_ids:
                 await loop.run_in_executor(None, database.mark_published, found.outbox_ids)
+
+        @app.timer(PUBLISH_S)  # type: ignore[untyped-decorator]  # Faust says only that it returns a callable.
+        async def publish_changes() -> None:
+            """Publish the details of orders that changed, unasked; at least once, versions make it harmless."""
+            try:
+                await publish_once()
+            except (Unavailable, KafkaException) as exc:
+                # The outbox keeps what wasn't published; the next tick tries again.
+                log.warning("changes not published yet", because=str(exc))
 
     add_pages(app)
     return app

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams.errors import ConfigurationError
@@ -28,6 +29,16 @@ PREFIX: Final = "REJOINDER_"
 KAFKA_PREFIX: Final = f"{PREFIX}KAFKA_"
 # Where the local broker's jars are cached and the like: read by streams.local, no setting of a running service.
 _ELSEWHERE: Final = frozenset({f"{PREFIX}CACHE_DIR"})
+
+_OURS: Final = frozenset(
+    {
+        "auto.offset.reset", "bootstrap.servers", "client.id", "enable.auto.commit", "enable.auto.offset.store",
+        "enable.idempotence", "enable.partition.eof", "group.id", "group.instance.id", "group.protocol",
+        "group.remote.assignor", "isolation.level", "partition.assignment.strategy", "partitioner",
+        "transaction.timeout.ms", "transactional.id",
+    }
+)  # fmt: skip
+"""librdkafka's properties that nobody else may set."""
 
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -46,7 +57,9 @@ def parse_duration_ms(text: object) -> int:
         return text
     match = re.fullmatch(r"(\d+)\s*(ms|s|m|h|d)", str(text).strip())
     if not match:
-        raise ValueError(f"{text!r} is no duration; allowed: a whole number and a unit, such as 500ms, 30s, 5m, 24h, 7d")
+        raise ValueError(
+            f"{text!r} is no duration; allowed: a whole number and a unit, such as 500ms, 30s, 5m, 24h, 7d"
+        )
     duration_ms = int(match[1]) * _UNITS_MS[match[2]]
     if duration_ms > _DURATION_MS_MAX:
         raise ValueError(f"{text!r} is too long; at most {_DURATION_MS_MAX // DAY_MS}d")
@@ -116,7 +129,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     # Kafka.
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers to begin with: host:port, comma separated.")
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092",
+        pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$",
+        description="Brokers to begin with: host:port, comma separated.",
+    )
     application_id: str = Field(
         "rejoinder",
         pattern=r"^[a-zA-Z0-9._-]+$",
@@ -127,7 +144,9 @@ class Settings(BaseSettings):
         "",
         pattern=r"^[a-zA-Z0-9._-]*$",
         max_length=200,
-        description="Names this process: one a live process, the same after a restart. Default: host name and web port.",
+        description=(
+            "Names this process: one a live process, the same after a restart. Default: host name and web port."
+        ),
     )
     group_protocol: GroupProtocol = Field(
         GroupProtocol.CONSUMER, description="consumer (KIP-848), or classic for brokers before 4.0."
@@ -149,11 +168,14 @@ class Settings(BaseSettings):
 
     # Schemas.
     schema_registry_url: str = Field(
-        "file:", description="file: for the ids that come with the code, or a Confluent-compatible registry's http(s) URL."
+        "file:",
+        description="file: for the ids that come with the code, or a Confluent-compatible registry's http(s) URL.",
     )
 
     # State and web.
-    state_dir: Path = Field(default_factory=_state_home, description="Directory of the local state.")
+    state_dir: Path = Field(
+        default_factory=_state_home, description="Directory of the local state. Default: rejoinder in XDG_STATE_HOME."
+    )
     store_memory_mib: int = Field(256, ge=16, description="Memory for the store's caches and buffers, all partitions.")
     web_bind: str = Field("127.0.0.1", description="Address that the web server listens on.")
     web_host: str = Field("", description="Host name under which other workers reach this one. Default: web_bind.")
@@ -231,7 +253,7 @@ class Settings(BaseSettings):
 
     @property
     def kafka(self) -> dict[str, str]:
-        """librdkafka properties passed through."""
+        """Properties passed through to librdkafka."""
         return kafka_properties(os.environ)
 
     @property
@@ -263,21 +285,64 @@ def load(**overrides: Any) -> Settings:
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and not name.startswith(KAFKA_PREFIX) and name not in known | _ELSEWHERE:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "`rejoinder settings` lists what there is."
+            # Without the prefix, which they all share.
+            wrong, right = name.upper().removeprefix(PREFIX), [field.upper() for field in Settings.model_fields]
+            near = difflib.get_close_matches(wrong, right, 1)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else "`rejoinder settings` lists what there is"
             raise ConfigurationError(f"{name} is no setting; {hint}")
+    _check_kafka(kafka_properties(os.environ))
     try:
         return Settings(**overrides)
     except ValidationError as exc:
-        lines = [
-            f"{PREFIX}{'_'.join(map(str, error['loc'])).upper()}={error.get('input')!r}: {error['msg']}"
-            for error in exc.errors()
-        ]
-        raise ConfigurationError("; ".join(lines)) from exc
+        raise ConfigurationError("; ".join(_wrong(error) for error in exc.errors())) from exc
+
+
+def _wrong(error: ErrorDetails) -> str:
+    """Return which setting is wrong, what is wrong with it, and what it is."""
+    name = str(error["loc"][0])
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return f"{name} is no setting"
+    variable = PREFIX + name.upper()
+    value = os.environ.get(variable, error["input"])
+    what = error["msg"].removeprefix("Value error, ")
+    if is_duration(name):  # Pydantic compares milliseconds and says so.
+        what = re.sub(r"\d+$", lambda limit: format_duration(int(limit[0])), what)
+    return f"{variable}={value!r}: {what} ({str(field.description).rstrip('.')})"
+
+
+def _check_kafka(properties: Mapping[str, str]) -> None:
+    """
+    Let librdkafka look at what is passed through to it.
+
+    Raises:
+        ConfigurationError: it has no such property, doesn't take its value, or the property is ours; says which.
+    """
+    if not properties:
+        return
+    if ours := [KAFKA_PREFIX + name.upper().replace(".", "_") for name in properties if name in _OURS]:
+        raise ConfigurationError(
+            f"{', '.join(ours)}: can't be passed through: exactly-once rests on it, or it has a setting of its own"
+        )
+    # Imported where it is needed: most deployments pass nothing through.
+    from confluent_kafka import KafkaException, Producer  # noqa: PLC0415
+
+    try:
+        # Silent, because a producer grumbles at consumers' properties. Without brokers it connects to nobody.
+        Producer({**properties, "log_level": 0})
+    except KafkaException as exc:
+        what = exc.args[0].str()
+        named = [name for name in properties if f'"{name}"' in what] or list(properties)
+        variables = ", ".join(KAFKA_PREFIX + name.upper().replace(".", "_") for name in named)
+        raise ConfigurationError(f"{variables}: {what}; allowed: librdkafka's configuration properties") from exc
 
 
 def as_environment(name: str, value: Any) -> str:
     """Return the *value* of the setting *name* as the environment has it."""
+    if isinstance(value, Enum):
+        return str(value.value)
+    if name == "ask":
+        return {0: "at once", NEVER_ASK: "never"}.get(value, f"after {format_duration(value)}")
     return format_duration(value) if is_duration(name) else str(value)
 
 

@@ -46,9 +46,11 @@ def add_pages(app: App, table: TableT[bytes, bytes] | None = None) -> None:
         """Answer in Prometheus's text format."""
         return view.bytes(generate_latest(), content_type=CONTENT_TYPE_LATEST.split(";")[0])
 
-    if table is None:
-        return
+    if table is not None:
+        _add_order_page(app, table)
 
+
+def _add_order_page(app: App, table: TableT[bytes, bytes]) -> None:
     @app.page("/orders/{order_id}", name="order")
     async def order(view: View, request: Request, order_id: str) -> Response:
         """Answer with one order, from whichever worker holds it."""

@@ -17,7 +17,6 @@ from topology.policy import NEVER_ASK, Policy
 from topology.state import Order, Process, Step
 from topology.transitions import TABLE, Branch, Table, Then, When
 
-
 REASON_CHARS_MAX: Final = 500
 """Of a refused mail's reason, which is remembered and passed on; whoever wrote it may have written a megabyte."""
 

@@ -35,16 +35,22 @@ app.add_typer(schemas.app, name="schemas")
 app.add_typer(kafka.app, name="kafka")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        # Here, because no other command needs it.
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(version("rejoinder"))
+        raise typer.Exit
+
+
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """Print the version, or go on to the command."""
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(version_of("rejoinder"))
-        raise typer.Exit
+    """Go on to the command."""
 
 
 def main() -> None:

@@ -24,7 +24,8 @@ OrderId = Annotated[str, typer.Argument(help="The order.")]
 def send(
     order_id: OrderId,
     command_id: Annotated[
-        uuid.UUID | None, typer.Option(help="Identity of the command; sending it again with the same one changes nothing.")
+        uuid.UUID | None,
+        typer.Option(help="Identity of the command; sending it again with the same one changes nothing."),
     ] = None,
     locale: Annotated[str, typer.Option(help="Language of the e-mail.")] = "en",
     requested_by: Annotated[str | None, typer.Option(help="Who asks.", show_default="your login")] = None,
@@ -44,9 +45,7 @@ def send(
     typer.echo(identity)
 
 
-def cancel(
-    order_id: OrderId, command_id: Annotated[uuid.UUID, typer.Argument(help="The command to cancel.")]
-) -> None:
+def cancel(order_id: OrderId, command_id: Annotated[uuid.UUID, typer.Argument(help="The command to cancel.")]) -> None:
     """Cancel a command: its e-mail is never sent, unless it was requested already."""
     _produce(
         "communications.CancelOrderConfirmation",

@@ -39,7 +39,9 @@ def demo(
     workers: Annotated[int, typer.Option(min=1, max=PARTITIONS, help="How many workers.")] = 2,
     kill: Annotated[bool, typer.Option("--kill", help="Kill a worker with SIGKILL now and then.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave all running afterwards, until Ctrl-C.")] = False,
-    registry: Annotated[bool, typer.Option("--registry", help="Start a schema registry (Apicurio) and use it.")] = False,
+    registry: Annotated[
+        bool, typer.Option("--registry", help="Start a schema registry (Apicurio) and use it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON; progress on stderr.")] = False,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Where mails, logs and data go; emptied first.", show_default=False)

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import typer
@@ -53,7 +54,7 @@ def _ask(settings: Settings, order_id: str) -> dict[str, Any]:
     except urllib.error.HTTPError as exc:
         with exc:
             said = exc.read(500).decode(errors="replace")
-        if exc.code == 404:
+        if exc.code == HTTPStatus.NOT_FOUND:
             raise UnknownOrder(f"nothing is remembered of order {order_id} (asked {owner})") from exc
         raise Unavailable(f"{url} answers {exc.code}: {said}") from exc
     except OSError as exc:

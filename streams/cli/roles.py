@@ -30,27 +30,27 @@ def worker(web_port: WebPort = None, instance_id: InstanceId = None) -> None:
 
     Stops on SIGTERM or Ctrl-C after the batch under way. Settings come from the environment: `rejoinder settings`.
     """
-    from streams.app import create_app
+    from streams.app import create_app  # noqa: PLC0415 - each role loads its own libraries.
 
     _run(create_app, web_port, instance_id)
 
 
 def orders(web_port: WebPort = None, instance_id: InstanceId = None) -> None:
     """Run the orders service: answers GetOrderDetails from its database (REJOINDER_DATABASE_URL)."""
-    from streams.orders import create_app
+    from streams.orders import create_app  # noqa: PLC0415 - see worker.
 
     _run(create_app, web_port, instance_id)
 
 
 def email(web_port: WebPort = None, instance_id: InstanceId = None) -> None:
     """Run the e-mail service: sends each SendEmail by SMTP (REJOINDER_SMTP_URL), once."""
-    from streams.email import create_app
+    from streams.email import create_app  # noqa: PLC0415 - see worker.
 
     _run(create_app, web_port, instance_id)
 
 
 def _run(create_app: Callable[[Settings], App], web_port: int | None, instance_id: str | None) -> None:
-    from faust import Worker
+    from faust import Worker  # noqa: PLC0415 - `rejoinder --help` needn't wait for it.
 
     overrides: dict[str, Any] = {
         name: value for name, value in {"web_port": web_port, "instance_id": instance_id}.items() if value is not None
@@ -58,6 +58,7 @@ def _run(create_app: Callable[[Settings], App], web_port: int | None, instance_i
     settings = settings_module.load(**overrides)
     app = create_app(settings)
     runner = Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False)
+    runner.spinner = None  # It writes a terminal's codes among the log lines.
     logs.configure(settings)
     _collect_rarely()
     try:

@@ -2,42 +2,68 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from streams import settings as settings_module
-from streams.settings import PREFIX, Settings
+from streams.settings import KAFKA_PREFIX, PREFIX, Settings
 
 _SECRET = ("database_url", "smtp_url", "schema_registry_url")
 
 
+_PAGE = """\
+# Settings
+
+Every setting is an environment variable, read once at start. A name that doesn't exist or a value that isn't allowed is
+refused at start. `rejoinder settings` shows the values in force. This page is generated:
+`rejoinder settings --markdown > docs/settings.md`.
+
+A duration is a whole number and a unit: `500ms`, `30s`, `5m`, `24h`, `7d`.
+
+{table}
+
+## librdkafka
+
+`REJOINDER_KAFKA_…` passes any of librdkafka's configuration properties through, to all of its clients: the rest of the
+name is the property, in lower case and with dots for underscores. `REJOINDER_KAFKA_SECURITY_PROTOCOL=SASL_SSL` sets
+`security.protocol`, `REJOINDER_KAFKA_SASL_USERNAME` and `REJOINDER_KAFKA_SASL_PASSWORD` the login. They win over our
+own choices, such as `linger.ms`. Those that exactly-once rests on (`isolation.level`, `group.id`, `enable.idempotence`
+and their like) and those that have a setting above are refused. librdkafka checks names and values at start.
+"""
+
+
 def settings(
-    markdown: Annotated[bool, typer.Option(help="Print the defaults as a Markdown table, for docs/settings.md.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print names, defaults and meanings as docs/settings.md has them.")
+    ] = False,
 ) -> None:
-    """List every setting with its value in this environment. Passwords in URLs are not shown."""
+    """List every setting with its value in this environment. Passwords are not shown."""
     if markdown:
-        typer.echo(markdown_table())
+        typer.echo(page(), nl=False)
         return
     now = settings_module.load()
     table = Table(box=None)
     for column in ("setting", "value", "meaning"):
         table.add_column(column, overflow="fold")
     for name, field in Settings.model_fields.items():
-        table.add_row(PREFIX + name.upper(), _text(name, getattr(now, name)), field.description)
+        table.add_row(PREFIX + name.upper(), escape(_text(name, getattr(now, name))), field.description)
+    for name in now.kafka:
+        # Some are secrets, and which ones is librdkafka's to know.
+        table.add_row(KAFKA_PREFIX + name.upper().replace(".", "_"), "***", f"librdkafka's {name}.")
     Console().print(table)
 
 
-def markdown_table() -> str:
-    """Return the settings, their defaults and meanings as a Markdown table."""
+def page() -> str:
+    """Return docs/settings.md: the settings, their defaults and meanings."""
     lines = ["| Setting | Default | Meaning |", "|-|-|-|"]
     for name, field in Settings.model_fields.items():
         default = field.get_default() if field.default_factory is None else ""
         lines.append(f"| `{PREFIX}{name.upper()}` | {_code(name, default)} | {field.description} |")
-    return "\n".join(lines)
+    return _PAGE.format(table="\n".join(lines))
 
 
 def _code(name: str, value: Any) -> str:
@@ -46,13 +72,8 @@ def _code(name: str, value: Any) -> str:
 
 
 def _text(name: str, value: Any) -> str:
-    if isinstance(value, Enum):
-        return str(value.value)
-    if name == "ask":
-        return {0: "at once", -1: "never"}.get(value, f"after {value}ms")
-    if isinstance(value, int) and settings_module.is_duration(name):
-        return settings_module.format_duration(value)
-    if name in _SECRET and "@" in str(value):
-        scheme, _, rest = str(value).partition("://")
+    text = settings_module.as_environment(name, value)
+    if name in _SECRET and "@" in text:
+        scheme, _, rest = text.partition("://")
         return f"{scheme}://***@{rest.rpartition('@')[2]}"
-    return str(value)
+    return text

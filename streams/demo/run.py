@@ -137,7 +137,7 @@ class Run:
         topic = self._settings.topic(COMMANDS.name)
         failures: list[Any] = []
 
-        def delivered(error: Any, message: Any) -> None:
+        def delivered(error: Any, _message: Any) -> None:
             if error is not None:
                 failures.append(error)
 

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -99,7 +100,7 @@ class RoleProcess:
             status, answer = self.get("/health/ready")
         except Unavailable:
             return 0
-        return len(answer["partitions"]) if status == 200 else 0
+        return len(answer["partitions"]) if status == HTTPStatus.OK else 0
 
     def tail(self) -> str:
         """Return the end of its log."""

@@ -85,7 +85,7 @@ class ChildProcess:
         self.name = name
         self.log = log
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own words.
                 command,
                 cwd=log.parent,
                 env={"LC_ALL": "C.UTF-8", **(environment or {})},
@@ -180,7 +180,7 @@ class JavaProcess(ChildProcess):
 
 
 def _start_guard(pid: int) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 - our own words.
         ["/bin/sh", "-c", _GUARD, "sh", str(pid)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

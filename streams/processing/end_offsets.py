@@ -1,8 +1,8 @@
 """
-The gate before deadlines: a deadline fires only when every input has been read up to an end that was fetched after
-it fell due.
+The gate before deadlines.
 
-Without it, after an hour of downtime deadlines would fire while the answers that make them needless lie unread.
+A deadline fires only when every input has been read up to an end that was fetched after it fell due. Without it,
+after an hour of downtime deadlines would fire while the answers that make them needless lie unread.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ class EndOffsets:
             return
         of = {TopicPartition(self._cluster_name(tp.topic), tp.partition): tp for tp in partitions}
         self._asked_s, self._asked_at_ms = time.monotonic(), now_ms
+        # Of all records, committed or not: an answer in a transaction that is still open is an answer too.
+        latest: OffsetSpec = OffsetSpec.latest()
         found = self._admin.list_offsets(
-            # Of all records, committed or not: an answer in a transaction that is still open is an answer too.
-            dict.fromkeys(of, OffsetSpec.latest()),
+            dict.fromkeys(of, latest),
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
             request_timeout=REQUEST_S,
         )

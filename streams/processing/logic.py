@@ -58,9 +58,7 @@ class Handling:
             return
         claimed_by = {session.tasks[work.batch.partition]: work.batch.records for work in works}
         outcomes = self._wait(self.handler.deliver({task.partition: jobs[task.partition] for task in claimed_by}))
-        works = session.decide(
-            lambda batch: self.handler.settle(batch, outcomes.get(batch.partition)), claimed_by, due
-        )
+        works = session.decide(lambda batch: self.handler.settle(batch, outcomes.get(batch.partition)), claimed_by, due)
         session.commit(works, polled)
 
     @cached_property

@@ -126,17 +126,20 @@ class ProcessManager:
                     self._send(batch, record.key or b"", decision.owed, record)
                 for branch in decision.taken:
                     taken[id(branch)] += 1
+        self._decide_due(batch, orders, taken)
+        details_ttl_ms, finished_ttl_ms = self._policy.details_ttl_ms, self._policy.finished_ttl_ms
+        for key, order in orders.items():
+            batch.put(key, state_codec.encode(order, order.next_due_ms(details_ttl_ms, finished_ttl_ms)))
+        for branch_id, times in taken.items():
+            metrics.DECISIONS.labels(*_BRANCHES[branch_id]).inc(times)
+
+    def _decide_due(self, batch: Batch, orders: dict[bytes, Order], taken: Counter[int]) -> None:
         for key in batch.due:
             order = self._order(batch, key, orders)
             decision = decide(order, DeadlinePassed(order.order_id), DEADLINE, batch.now_ms, self._policy)
             self._send(batch, key, decision.owed, None)
             for branch in decision.taken:
                 taken[id(branch)] += 1
-        details_ttl_ms, finished_ttl_ms = self._policy.details_ttl_ms, self._policy.finished_ttl_ms
-        for key, order in orders.items():
-            batch.put(key, state_codec.encode(order, order.next_due_ms(details_ttl_ms, finished_ttl_ms)))
-        for branch_id, times in taken.items():
-            metrics.DECISIONS.labels(*_BRANCHES[branch_id]).inc(times)
 
     def _open(
         self, batch: Batch, record: Record, orders: dict[bytes, Order], sizes: Counter[bytes]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -52,8 +52,10 @@ Due = Mapping[Task, Sequence[tuple[int, bytes]]]
 
 class Session(Listener):
     """
-    Wires one membership. *inputs*: declared topics, co-partitioned; *open_restorer* is None without a table; *stores*
-    shows the open partitions to whoever reads them.
+    Wires one membership.
+
+    *inputs*: declared topics, co-partitioned; *open_restorer* is None without a table; *stores* shows the open
+    partitions to whoever reads them.
 
     Raises from all methods:
         SessionOver: this life is over; `close` and begin another.
@@ -212,8 +214,8 @@ class Session(Listener):
         self._idle_commit_s = time.monotonic()
         for work in works:
             self.tasks[work.batch.partition].committed |= work.positions
-        for work, exc in behind:
-            self._restore_again(self.tasks[work.batch.partition], exc)
+        for work, why in behind:
+            self._restore_again(self.tasks[work.batch.partition], why)
         return True
 
     def _restore_again(self, task: Task, exc: RejoinderError) -> None:

@@ -42,8 +42,10 @@ def owners_of(settings: Settings, group: str) -> dict[int, str]:
 
 class PartitionAssignor(PartitionAssignorT):
     """
-    The map from partition to worker: each member's client id is its web server's URL, so the group's description is
-    the map, and needs no topic of its own.
+    The map from partition to worker.
+
+    Each member's client id is its web server's URL, so the group's description is the map, and needs no topic of its
+    own.
     """
 
     app: Any

@@ -21,8 +21,8 @@ def murmur2(key: bytes) -> int:
     whole = length // 4
     words = _WORDS[whole] if whole < len(_WORDS) else Struct(f"<{whole}I")
     h = _SEED ^ length
-    for k in words.unpack_from(key):
-        k = k * _M & _MASK
+    for word in words.unpack_from(key):
+        k = word * _M & _MASK
         h = h * _M & _MASK ^ (k ^ k >> 24) * _M & _MASK
     if tail := key[whole * 4 :]:
         h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK

@@ -73,11 +73,11 @@ def _newest(settings: Settings, topic: str, partitions: int) -> list[tuple[int, 
         deadline_s = time.monotonic() + SAMPLE_S
         while reading and time.monotonic() < deadline_s:
             for message in consumer.consume(PER_PARTITION * partitions, 0.2):
-                error, number, key = message.error(), message.partition(), message.key()
-                if error is None and number is not None and isinstance(key, bytes):
-                    found.append((number, key))
+                error, at, key = message.error(), message.partition(), message.key()
+                if error is None and at is not None and isinstance(key, bytes):
+                    found.append((at, key))
                 elif error is not None and error.code() == KafkaError._PARTITION_EOF:
-                    reading.discard(number)
+                    reading.discard(at)
     except KafkaException as exc:
         raise Unavailable(f"no sample of {topic} at {settings.bootstrap_servers}: {exc.args[0].str()}") from exc
     finally:

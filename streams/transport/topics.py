@@ -15,7 +15,6 @@ from confluent_kafka.admin import (
     ConfigEntry,
     ConfigResource,
     ConfigSource,
-    NewPartitions,
     NewTopic,
     OffsetSpec,
     ResourceType,
@@ -102,9 +101,7 @@ class Cluster:
                 found.append(Difference(topic, "missing", f"{self._settings.partitions} partitions", ""))
                 continue
             if there.partitions != self._settings.partitions:
-                found.append(
-                    Difference(topic, "partitions", str(self._settings.partitions), str(there.partitions))
-                )
+                found.append(Difference(topic, "partitions", str(self._settings.partitions), str(there.partitions)))
             found.extend(
                 Difference(topic, name, value, there.config.get(name, ""))
                 for name, value in self._config(topic).items()
@@ -153,9 +150,7 @@ class Cluster:
                 )
                 changed.setdefault(d.topic.name, []).append(entry)
         for name, entries in changed.items():
-            resource = ConfigResource(
-                ResourceType.TOPIC, self._settings.topic(name), incremental_configs=entries
-            )
+            resource = ConfigResource(ResourceType.TOPIC, self._settings.topic(name), incremental_configs=entries)
             for future in self._admin.incremental_alter_configs([resource], request_timeout=CALL_S).values():
                 self._result(future)
         self._give_positions()
@@ -185,8 +180,8 @@ class Cluster:
         """Return *partitions* at their first offsets; waits for those whose leader isn't there yet."""
         deadline_s = time.monotonic() + CALL_S
         while True:
-            asked = dict.fromkeys(partitions, OffsetSpec.earliest())
-            found = self._admin.list_offsets(asked, request_timeout=CALL_S)
+            earliest: OffsetSpec = OffsetSpec.earliest()
+            found = self._admin.list_offsets(dict.fromkeys(partitions, earliest), request_timeout=CALL_S)
             errors = [error for future in found.values() if (error := future.exception(CALL_S * 2))]
             if not errors:
                 return [TopicPartition(tp.topic, tp.partition, f.result().offset) for tp, f in found.items()]

@@ -15,6 +15,7 @@ librdkafka tells three classes of errors apart (its manual, "Transactional produ
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -106,7 +107,17 @@ class Transaction:
         while True:
             try:
                 # Positional arguments: it is called for every output, and keywords would cost a tenth of it.
-                self._producer.produce(topic, value, key, partition, on_delivery, on_delivery, 0, headers)
+                # Ignored: its lists may hold text too, which a list of bytes can't; a cast would be a call.
+                self._producer.produce(
+                    topic,
+                    value,
+                    key,
+                    partition,
+                    on_delivery,
+                    on_delivery,
+                    0,
+                    headers,  # type: ignore[arg-type]
+                )
             except BufferError:
                 if time.monotonic() > deadline_s:
                     self.state = State.OVER
@@ -142,10 +153,9 @@ class Transaction:
     def close(self) -> None:
         """Let go of the producer; an open transaction is aborted if the broker answers soon."""
         if self.state is State.OPEN:
-            try:
+            # On failure the broker aborts it, at the transaction's time-out or when this id begins anew.
+            with contextlib.suppress(KafkaException):
                 self._producer.abort_transaction(CALL_S)
-            except KafkaException:
-                pass  # The broker aborts it at the transaction's time-out, or when this id begins anew.
         self.state = State.OVER
         del self._producer  # Its threads end with it.
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams import settings as settings_module
 from streams.batch import Batch
@@ -19,13 +21,14 @@ from streams.processing.commit import Committer
 from streams.processing.end_offsets import EndOffsets
 from streams.processing.logic import Transactional
 from streams.processing.session import Session
+from streams.processing.task import Phase, Task
 from streams.settings import Settings
 from streams.store.options import StoreOptions
 from streams.store.partition import Partition
 from streams.store.restore import Restorer
 from streams.transport import config
 from streams.transport.driver import SessionThread
-from streams.transport.member import GroupOffsets, Member
+from streams.transport.member import TP, GroupOffsets, Member
 from streams.transport.partitioner import partition_of
 from streams.transport.topics import Cluster
 from streams.transport.transaction import Transaction
@@ -66,6 +69,66 @@ def join(batch: Batch) -> None:
             batch.put(key, ROW + b"!")
 
 
+class Busy:
+    """*function*, but its first batch lasts until `free`: what comes meanwhile comes with one poll, ends included."""
+
+    END_S = 0.5
+    """In which librdkafka's fetchers, beside a busy worker, come to the end of what was produced."""
+
+    def __init__(self, function: Callable[[Batch], object] = join) -> None:
+        self._function = function
+        self.entered = threading.Event()
+        self._free = threading.Event()
+
+    def __call__(self, batch: Batch) -> None:
+        """Decide *batch*."""
+        self.entered.set()
+        assert self._free.wait(30), "it was never let go"
+        self._function(batch)
+
+    def free(self) -> None:
+        """Let the first batch end, once everything that was produced has been fetched."""
+        time.sleep(self.END_S)
+        self._free.set()
+
+
+class WatchedSession(Session):
+    """A session that fails when a partition number runs without all its inputs, and remembers what came and went."""
+
+    def __init__(self, *args: Any) -> None:
+        self.rebalances: list[tuple[str, frozenset[TP]]] = []
+        super().__init__(*args)
+
+    def assigned(self, partitions: frozenset[TP]) -> None:
+        """See `Session`."""
+        self.rebalances += [("assigned", partitions)] if partitions else []
+        super().assigned(partitions)
+
+    def revoked(self, partitions: frozenset[TP]) -> None:
+        """See `Session`."""
+        self.rebalances += [("revoked", partitions)] if partitions else []
+        super().revoked(partitions)
+
+    def commit(self, *args: Any) -> bool:
+        """See `Session`; before and after it, nothing runs that is half owned."""
+        self._watch()
+        return super().commit(*args)
+
+    def turn(self) -> None:
+        """See `Session`."""
+        super().turn()
+        self._watch()
+
+    def _watch(self) -> None:
+        for task in self.running():
+            assert set(task.inputs) == task.owned, f"partition {task.partition} runs with {task.owned} only"
+            assert task.owned <= self.member.owned, f"partition {task.partition} runs, but isn't ours"
+
+    def running(self) -> list[Task]:
+        """Return the tasks that run."""
+        return [task for task in list(self.tasks.values()) if task.phase is Phase.RUNNING]
+
+
 def open_session(
     settings: Settings,
     directory: Path,
@@ -73,7 +136,7 @@ def open_session(
     transaction_type: type[Transaction] = Transaction,
     clock: Clock | None = None,
     stores: dict[int, Partition] | None = None,
-) -> Session:
+) -> WatchedSession:
     """Return a session of *function* over the process manager's inputs and table."""
     group = f"{settings.application_id}-worker"
     transaction = transaction_type(config.transactional(settings, group))
@@ -84,7 +147,7 @@ def open_session(
     def open_partition(number: int) -> Partition:
         return Partition.open(directory / str(number), options)
 
-    return Session(
+    return WatchedSession(
         INPUTS,
         Transactional(function, settings.batch_records),
         lambda listener: Member(config.member(settings, group), names, listener),
@@ -102,11 +165,11 @@ class Worker:
     """Sessions in a thread; a context that stops them."""
 
     def __init__(self, settings: Settings, directory: Path, **options: Any) -> None:
-        self.session: Session | None = None
+        self.session: WatchedSession | None = None
         self.crashed: BaseException | None = None
         self.stores: dict[int, Partition] = {}
 
-        def opener() -> Session:
+        def opener() -> WatchedSession:
             self.session = open_session(settings, directory, stores=self.stores, **options)
             return self.session
 
@@ -115,12 +178,22 @@ class Worker:
     def _crash(self, exc: BaseException) -> None:
         self.crashed = exc
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        if isinstance(self.crashed, AssertionError):
+            raise self.crashed
+
+    def phases(self) -> dict[int, Phase]:
+        """Return what each partition number that is owned is doing."""
+        return {number: task.phase for number, task in dict(self.session.tasks).items()} if self.session else {}
+
+    def running(self) -> set[int]:
+        """Return the partition numbers that run."""
+        return {number for number, phase in self.phases().items() if phase is Phase.RUNNING}
 
     def stop(self) -> None:
         """Finish the turn and leave the group."""
@@ -139,12 +212,12 @@ def produce(settings: Settings, topic: str, values: Mapping[str, bytes]) -> None
 def read_all(settings: Settings, topic: str, isolation: str = "read_committed") -> list[Any]:
     """Return all records of a topic, up to the end of each partition."""
     consumer = Consumer(
-        config.common(settings)
-        | {"group.id": "nobody", "isolation.level": isolation, "enable.partition.eof": True}
+        config.common(settings) | {"group.id": "nobody", "isolation.level": isolation, "enable.partition.eof": True}
     )
     name = settings.topic(topic)
     consumer.assign([TopicPartition(name, number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
-    found, ended = [], set()
+    found: list[Any] = []
+    ended: set[int | None] = set()
     deadline_s = time.monotonic() + 30
     while len(ended) < PARTITIONS:
         assert time.monotonic() < deadline_s, f"{name} isn't read to its end"
@@ -157,6 +230,38 @@ def read_all(settings: Settings, topic: str, isolation: str = "read_committed") 
                 ended.add(message.partition())
     consumer.close()
     return found
+
+
+def sent(settings: Settings) -> Counter[str]:
+    """Return how many e-mails each order has."""
+    return Counter(message.key().decode() for message in read_all(settings, EMAIL_COMMANDS.name))
+
+
+def wait_for_mails(settings: Settings, orders: Iterable[str], timeout_s: float = 40) -> None:
+    """Wait until each of *orders* has an e-mail."""
+    wanted = set(orders)
+    wait_for(lambda: wanted <= set(sent(settings)), "every order's e-mail", timeout_s)
+
+
+def input_partitions(settings: Settings) -> list[TopicPartition]:
+    """Return all partitions of the inputs."""
+    return [TopicPartition(settings.topic(topic), number) for topic in INPUTS for number in range(PARTITIONS)]
+
+
+def committed(settings: Settings) -> dict[tuple[str, int], int]:
+    """Return the group's committed positions; -1001 where there is none."""
+    consumer = Consumer(config.common(settings) | {"group.id": f"{settings.application_id}-worker"})
+    try:
+        return {(tp.topic, tp.partition): tp.offset for tp in consumer.committed(input_partitions(settings), 20)}
+    finally:
+        consumer.close()
+
+
+def ends(settings: Settings) -> dict[tuple[str, int], int]:
+    """Return the inputs' end offsets."""
+    admin = AdminClient(config.common(settings))
+    found = admin.list_offsets(dict.fromkeys(input_partitions(settings), OffsetSpec.latest()), request_timeout=20)
+    return {(tp.topic, tp.partition): future.result(20).offset for tp, future in found.items()}
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 40) -> Any:

@@ -11,21 +11,29 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from streams import settings as settings_module
+from streams.batch import Batch
 from streams.settings import Settings
 from streams.store.partition import Partition
-from streams.transport.transaction import Transaction
-from tests.broker.harness import Worker
+from streams.transport import member as member_module
+from streams.transport.transaction import Aborted, SessionOver, Transaction
+from tests.broker.harness import Worker, join
 
 ROOT = Path(__file__).parents[2]
-FAULTS = ("none", "stop before records", "stop before commit", "kill before commit", "kill after commit", "kill after store write")
+IN_TRANSACTION = ("stop before records", "stop before commit", "kill before commit", "kill after commit")
+FAULTS = ("none", "stop in poll", "rejoin while deciding", *IN_TRANSACTION, "kill after store write")
+REFUSED = 3
+"""Exit status of a member whose commit was refused, where that is what the test waits for."""
+NOTICE_S = 2.0
+"""In which librdkafka's threads learn from the broker that the member was asleep for too long."""
 
 
 class Member:
@@ -52,11 +60,29 @@ class Member:
         """Wait until it has killed itself."""
         assert self._process.wait(timeout_s) == -signal.SIGKILL, self.log.read_text()
 
+    def wait_ended(self, timeout_s: float = 30) -> int:
+        """Wait until it has ended; return its exit status."""
+        return self._process.wait(timeout_s)
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process.poll() is None
+
+    def said(self, words: str) -> bool:
+        """Return whether *words* are in its log."""
+        return words in self.log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        """Let it finish its turn and leave the group; fail if it had crashed."""
+        self.signal(signal.SIGTERM)
+        assert self.wait_ended() == 0, self.log.read_text()
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
 
-    def __enter__(self) -> Member:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,19 +131,77 @@ def _kill_after_write() -> None:
         write(self, *args)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    Partition.write = write_and_die  # type: ignore[method-assign]
+    Partition.write = write_and_die  # type: ignore[assignment, method-assign]
+
+
+def _stop_in_poll() -> None:
+    """Fall asleep with records in hand, just before asking for the group metadata of that moment."""
+
+    class Sleepy(Consumer):
+        asleep = False
+
+        def consume(self, *args: Any) -> list[Any]:
+            messages = super().consume(*args)
+            if not Sleepy.asleep and any(message.error() is None for message in messages):
+                Sleepy.asleep = True
+                os.kill(os.getpid(), signal.SIGSTOP)
+                time.sleep(NOTICE_S)
+            return messages
+
+    member_module.Consumer = Sleepy  # type: ignore[misc]
+
+
+class RejoinsWhileDeciding:
+    """Decides, falls asleep, and on waking joins again before its commit; then the process says if that was refused."""
+
+    worker: Worker
+
+    def __call__(self, batch: Batch) -> None:
+        """Decide *batch*."""
+        join(batch)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        assert self.worker.session is not None
+        member = self.worker.session.member
+        # As a thread that polls beside the one that decides would.
+        while member.owned:
+            member._consumer.poll(0.1)
+        while not member.owned:
+            member._consumer.poll(0.1)
+
+    class Transaction(Transaction):
+        """Ends the process at the outcome of the first commit."""
+
+        def commit(self, positions: Iterable[TopicPartition], member: Any) -> None:
+            """See `Transaction`."""
+            try:
+                super().commit(positions, member)
+            except (Aborted, SessionOver):
+                os._exit(REFUSED)
+            os._exit(0)
 
 
 def main(fields: str, directory: str, fault: str) -> None:
-    """Work until killed."""
+    """Work until killed, or told to stop."""
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     if fault == "kill after store write":
         _kill_after_write()
+    if fault == "stop in poll":
+        _stop_in_poll()
     settings = settings_module.load(**json.loads(fields))
-    worker = Worker(settings, Path(directory), transaction_type=Transaction if fault == "none" else faulty(fault))
+    if fault == "rejoin while deciding":
+        function = RejoinsWhileDeciding()
+        worker = Worker(settings, Path(directory), function=function, transaction_type=function.Transaction)
+        function.worker = worker
+    elif fault in IN_TRANSACTION:
+        worker = Worker(settings, Path(directory), transaction_type=faulty(fault))
+    else:
+        worker = Worker(settings, Path(directory))
     with worker:
-        while worker.crashed is None:
-            time.sleep(0.1)
-    raise worker.crashed
+        while worker.crashed is None and not stopping.is_set():
+            stopping.wait(0.1)
+    if worker.crashed is not None:
+        raise worker.crashed
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ WAIT_S_MAX = 30.0
 
 
 def create_topic(kafka: LocalKafka, topic: str) -> None:
+    """Create *topic* with one partition."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.create_topics([NewTopic(topic, num_partitions=1)])[topic].result(WAIT_S_MAX)
 
 
 def transactional_producer(kafka: LocalKafka, transactional_id: str) -> Producer:
+    """Return a producer that may begin a transaction."""
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": transactional_id})
     producer.init_transactions(WAIT_S_MAX)
     return producer

@@ -15,8 +15,8 @@ def test_two_halves_are_joined_once(kafka: LocalKafka, unique: str, tmp_path: Pa
     settings = settings_for(kafka.bootstrap_servers, unique)
     orders = keys(2_000)
     with Worker(settings, tmp_path / "state"):
-        produce(settings, COMMANDS.name, {key: b"c" for key in orders})
-        produce(settings, DETAILS.name, {key: b"d" for key in orders})
+        produce(settings, COMMANDS.name, dict.fromkeys(orders, b"c"))
+        produce(settings, DETAILS.name, dict.fromkeys(orders, b"d"))
         wait_for(lambda: len(read_all(settings, EMAIL_COMMANDS.name)) >= len(orders), "all joined")
     sent = Counter(message.key().decode() for message in read_all(settings, EMAIL_COMMANDS.name))
     assert Counter(orders) == sent

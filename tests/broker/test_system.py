@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -163,7 +164,8 @@ def system(started: System) -> System:
     return started
 
 
-def test_each_command_leads_to_one_mail(world: World, system: System) -> None:
+@pytest.mark.usefixtures("system")
+def test_each_command_leads_to_one_mail(world: World) -> None:
     """The round trip of 300 orders, and as many outcomes."""
     email_ids = world.command(world.orders(300))
     world.wait_for_mails(email_ids)
@@ -212,7 +214,8 @@ def test_odd_order_ids_survive_every_way(world: World, system: System) -> None:
         assert order_id == json.loads(result.stdout)["order_id"]
 
 
-def test_commands_can_be_sent_and_cancelled_by_hand(world: World, system: System) -> None:
+@pytest.mark.usefixtures("system")
+def test_commands_can_be_sent_and_cancelled_by_hand(world: World) -> None:
     """The one that is cancelled beforehand fails, the other one is sent, and asking twice changes nothing."""
     sent_order, cancelled_order = world.orders(2)
     cancelled_id = str(uuid.uuid4())
@@ -233,6 +236,17 @@ def test_commands_can_be_sent_and_cancelled_by_hand(world: World, system: System
     assert (expected, 2) == (set(outcomes()), len(outcomes()))
     email_ids = {"sent": ids.email_id(sent_order, sent_id), "not": ids.email_id(cancelled_order, cancelled_id)}
     assert Counter([email_ids["sent"]]) == world.mails(email_ids)
+
+
+def test_every_process_has_its_pages(world: World, system: System) -> None:
+    """Alive, ready, and with metrics of what it did, on Faust's web server."""
+    world.wait_for_mails(world.command(world.orders(4)))
+    for process in system.processes:
+        assert (200, {"live": True}) == process.get("/health/live")
+        with urlopen(f"{process.url}/metrics", timeout=5) as answer:  # noqa: S310 - our own.
+            lines = answer.read().decode().splitlines()
+        commits = next(line for line in lines if line.startswith("rejoinder_commit_seconds_count "))
+        assert float(commits.split()[1]) >= 1
 
 
 def test_change_of_an_order_is_published_unasked(world: World, system: System) -> None:
@@ -295,6 +309,14 @@ def test_queries_are_asked_again_while_the_orders_service_is_away(world: World, 
     world.wait_for_mails(email_ids)
     time.sleep(1)  # Both answers of an order have come by now; a second mail would be on its way.
     assert _each_once(email_ids) == world.mails(email_ids)
+
+
+def test_logs_are_json_lines(system: System) -> None:
+    """Each line with its level and time, and nothing else among them: a collector parses every line."""
+    lines = [line for process in system.processes for line in process.log.read_text().splitlines()]
+    entries = [json.loads(line) for line in lines]
+    assert entries
+    assert all({"event", "level", "timestamp"} <= set(entry) for entry in entries)
 
 
 @pytest.fixture(scope="module")

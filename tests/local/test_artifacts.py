@@ -34,6 +34,7 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[Artifact]:
 
 
 def files_below(directory: Path) -> list[Path]:
+    """Return the files anywhere below *directory*."""
     return [path for path in directory.rglob("*") if path.is_file()]
 
 
@@ -115,7 +116,7 @@ def test_line_that_is_no_pin_is_refused(tmp_path: Path, line: str) -> None:
     """The error has the file, the line and the form that is expected."""
     pins = tmp_path / "some.pins"
     pins.write_text(f"{line}\n", "utf-8")
-    with pytest.raises(ArtifactError, match="some.pins:1: not a pin"):
+    with pytest.raises(ArtifactError, match=r"some\.pins:1: not a pin"):
         read_pins(pins)
 
 

@@ -44,7 +44,7 @@ class Broker:
 
     # As the group's member.
 
-    def poll(self, records_max: int, timeout_s: float) -> Polled:
+    def poll(self, _records_max: int, _timeout_s: float) -> Polled:
         """Return the next prepared poll."""
         return Polled(self.polls.popleft() if self.polls else {}, {}, METADATA)
 
@@ -126,9 +126,7 @@ class Life:
         self.opened = 0
         seam: Any = self.broker
         self.handling = Handling(self._open, asyncio.run, 500)
-        self.session = Session(
-            [TOPIC], self.handling, lambda _: seam, seam, seam, None, seam, seam, Clock(), {}
-        )
+        self.session = Session([TOPIC], self.handling, lambda _: seam, seam, seam, None, seam, seam, Clock(), {})
         self.session.assigned(frozenset(TP(TOPIC, number) for number in range(partitions)))
 
     def _open(self) -> Recorder:

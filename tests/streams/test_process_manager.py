@@ -139,9 +139,7 @@ def test_headers_say_what_it_is_about_and_what_caused_it() -> None:
             "email.events/0/3",
         ),
     ]
-    expected = [
-        common | {"ce_type": type_, "ce_id": id_, "ce_causationid": causation} for type_, id_, causation in own
-    ]
+    expected = [common | {"ce_type": type_, "ce_id": id_, "ce_causationid": causation} for type_, id_, causation in own]
     assert expected == [{name: value.decode() for name, value in output.headers} for output in outputs]
 
 
@@ -173,7 +171,10 @@ def test_deadline_asks_again() -> None:
     assert NOW_MS + 15_000 <= due_ms <= NOW_MS + 30_000
     (output,) = manager.run(due=[KEY], now_ms=due_ms).outputs
     assert (2, due_ms) == (manager.fields(output)["attempt"], manager.fields(output)["asked_at"])
-    assert ("deadline", TRACEPARENT) == (header(output.headers, "ce_causationid"), header(output.headers, "traceparent"))
+    assert ("deadline", TRACEPARENT) == (
+        header(output.headers, "ce_causationid"),
+        header(output.headers, "traceparent"),
+    )
     assert due_ms < manager.due_ms()
 
 

@@ -8,6 +8,7 @@ from streams.batch import Batch, Record
 from streams.errors import Corrupt, Unavailable
 from streams.processing.task import BACKOFF_FIRST_MS, BACKOFF_MOST_MS, Failed, Phase, Task
 from streams.transport.member import TP
+from topology.topics import QUERIES
 
 INPUTS = ("commands", "details")
 COMMANDS, DETAILS = (TP(topic, 3) for topic in INPUTS)
@@ -94,7 +95,7 @@ def test_failure_after_the_records_is_a_deadline_s() -> None:
 def test_failure_of_others_goes_out_as_it_is(error: Exception) -> None:
     """They ask for other duties than a bug of ours."""
 
-    def fail(batch: Batch) -> None:
+    def fail(_batch: Batch) -> None:
         raise error
 
     task = Task(3, INPUTS)
@@ -113,3 +114,34 @@ def test_back_off_doubles_up_to_a_limit() -> None:
     assert (Phase.BACKING_OFF, 1_000 + BACKOFF_MOST_MS) == (task.phase, task.retry_at_ms)
     task.decide(_nothing, [_record("commands", 0)], 0)
     assert BACKOFF_FIRST_MS == task.back_off(0)
+
+
+def test_end_of_partition_seen_in_the_same_poll_is_not_taken_back() -> None:
+    """It lies behind the transaction marker after the last record."""
+    task = Task(3, INPUTS)
+    task.positions[COMMANDS] = 6
+    work = task.decide(_nothing, [_record("commands", 4)], 0)
+    assert {COMMANDS: 6} == work.positions
+
+
+def test_step_back_returns_to_the_first_of_each_input() -> None:
+    """What was read and not decided will be read again, even where the end was seen behind it."""
+    task = Task(3, INPUTS)
+    task.positions = {COMMANDS: 9, DETAILS: 20}
+    first = task.step_back([_record("commands", 4), _record("commands", 5), _record("details", 7)])
+    assert {COMMANDS: 4, DETAILS: 7} == first == task.positions
+
+
+def test_output_that_its_topic_does_not_take_fails_before_it_is_produced() -> None:
+    """The broker would refuse it, and abort everybody's transaction, again and again."""
+
+    def send(size: int) -> None:
+        def decide(batch: Batch) -> None:
+            batch.send(QUERIES.name, b"key", b"x" * size, [])
+
+        Task(3, INPUTS).decide(decide, [], 0)
+
+    send(QUERIES.record_bytes_max // 2)
+    with pytest.raises(Failed) as caught:
+        send(QUERIES.record_bytes_max + 1)
+    assert f"for {QUERIES.name}, key b'key'" in str(caught.value.__cause__)

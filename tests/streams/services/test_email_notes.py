@@ -60,7 +60,7 @@ def test_note_survives_sigkill(tmp_path: Path) -> None:
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     root = Path(notes_module.__file__).parents[3]
-    killed = subprocess.run(  # noqa: S603 - our own words.
+    killed = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)],
         capture_output=True,
         text=True,

@@ -260,7 +260,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
     )
     try:
-        subprocess.run(command.split(), cwd=directory, check=True, capture_output=True, timeout=60)  # noqa: S603
+        subprocess.run(command.split(), cwd=directory, check=True, capture_output=True, timeout=60)
     except FileNotFoundError:
         pytest.skip("no openssl to make a certificate with")
     both = directory / "both.pem"

@@ -44,7 +44,7 @@ def test_partition_has_its_path(tmp_path: Path) -> None:
 
 def test_second_process_is_refused_and_told_by_whom(tmp_path: Path) -> None:
     """Two processes on one store would lose each other's rows; a killed one holds nothing."""
-    with subprocess.Popen(  # noqa: S603 - our own interpreter
+    with subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         try:

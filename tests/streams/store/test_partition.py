@@ -225,7 +225,7 @@ except Unavailable as exc:
 
 def test_disk_that_refuses_is_unavailable(path: Path) -> None:
     """A file that can't grow any more is the disk's fault: nothing is wiped for it."""
-    done = subprocess.run(  # noqa: S603 - our own interpreter
+    done = subprocess.run(
         [sys.executable, "-c", _DISK_FULL, str(path)], capture_output=True, text=True, timeout=CHILD_S_MAX, check=False
     )
     assert "unavailable:" == done.stdout[:12], done.stderr
@@ -266,7 +266,7 @@ _BATCHES_BEFORE_KILL = 100
 def test_kill_after_memtable_flush_leaves_whole_batches(path: Path) -> None:
     """Rows, deadlines and checkpoint of a killed process reflect the same changelog position, whatever was flushed."""
     writer = [sys.executable, "-c", _WRITER, str(path)]
-    with subprocess.Popen(writer, stdout=subprocess.PIPE) as child:  # noqa: S603 - our own interpreter
+    with subprocess.Popen(writer, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         written = [int(child.stdout.readline()) for _ in range(_BATCHES_BEFORE_KILL)]
         child.send_signal(signal.SIGKILL)

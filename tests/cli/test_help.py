@@ -1,0 +1,71 @@
+"""What a newcomer reads: every command's help."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from streams.cli import app
+
+SAYS: Final = {
+    (): ["exactly one e-mail", "demo", "worker", "topics", "--version"],
+    ("demo",): ["a real Kafka", "--orders", "--kill", "--json", "--keep", "1000"],
+    ("worker",): ["SIGTERM", "rejoinder settings", "--web-port", "REJOINDER_INSTANCE_ID"],
+    ("orders",): ["REJOINDER_DATABASE_URL"],
+    ("email",): ["REJOINDER_SMTP_URL"],
+    ("send",): ["SendOrderConfirmationEmail", "ORDER_ID", "--command-id", "--locale"],
+    ("cancel",): ["unless it was requested already"],
+    ("explain",): ["what it waits for", "--json"],
+    ("settings",): ["Passwords are not shown", "--markdown"],
+    ("topics",): ["apply", "diff", "show"],
+    ("topics", "apply"): ["Create missing topics", "Safe to repeat"],
+    ("topics", "diff"): ["exit code 1"],
+    ("topics", "show"): ["needs no broker"],
+    ("schemas",): ["register", "check"],
+    ("schemas", "register"): ["before the workers"],
+    ("schemas", "check"): ["exit code 1"],
+    ("kafka",): ["without a container"],
+    ("kafka", "up"): ["--port", "--brokers"],
+    ("kafka", "down"): ["its data stays"],
+    ("kafka", "status"): ["exit with 3"],
+}  # fmt: skip
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [path]
+    for name, sub in getattr(command, "commands", {}).items():
+        found += _commands(sub, (*path, name))
+    return found
+
+
+def test_every_command_is_known_here() -> None:
+    """A new command needs a line above."""
+    assert sorted(SAYS) == sorted(_commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", SAYS, ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_says_what_one_needs(path: tuple[str, ...], option: str) -> None:
+    """Both spellings, and without a broker or any setting."""
+    result = CliRunner().invoke(app, [*path, option], env={"COLUMNS": "300"})
+    assert 0 == result.exit_code
+    missing = [text for text in SAYS[path] if text not in result.output]
+    assert [] == missing, result.output
+
+
+@pytest.mark.parametrize("path", [(), ("topics",), ("schemas",), ("kafka",)])
+def test_no_arguments_show_the_help(path: tuple[str, ...]) -> None:
+    """Exit code 2, as nothing was done."""
+    result = CliRunner().invoke(app, list(path))
+    assert 2 == result.exit_code
+    assert "Usage:" in result.output
+
+
+def test_version_is_printed() -> None:
+    """The installed one."""
+    from importlib.metadata import version  # noqa: PLC0415 - only here.
+
+    assert version("rejoinder") == CliRunner().invoke(app, ["--version"]).stdout.strip()
