@@ -18,7 +18,7 @@ from streams.errors import RejoinderError, Unavailable
 from streams.settings import Settings
 from streams.transport.assignment import owners_of
 from streams.transport.partitioner import partition_of
-from streams.transport.topics import check_topics
+from streams.transport.topics import partitions_of
 from topology.topics import COMMANDS
 
 ASK_S: Final = 10.0
@@ -43,7 +43,7 @@ def explain(
 
 
 def _ask(settings: Settings, order_id: str) -> dict[str, Any]:
-    partition = partition_of(order_id.encode(), check_topics(settings, [COMMANDS]))
+    partition = partition_of(order_id.encode(), partitions_of(settings, COMMANDS))
     owner = owners_of(settings, f"{settings.application_id}-worker").get(partition)
     if owner is None:
         raise Unavailable(f"no worker owns partition {partition} of order {order_id} now; is one running? Try again")

@@ -370,7 +370,9 @@ class Session(Listener):
                 store.close()
                 continue
             task.store = self.stores[number] = store
-            self._run(task)
+            # Held while it was restored: its rows can be asked for, but one of its inputs can't be read.
+            if task.phase is not Phase.HELD:
+                self._run(task)
         for phase in Phase:
             metrics.PARTITIONS.labels(phase.value).set(sum(task.phase is phase for task in self.tasks.values()))
 

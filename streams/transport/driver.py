@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Final, NoReturn, Protocol
@@ -20,9 +21,9 @@ from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import TP, RecordMetadata
 from mode import Service
 
-from streams.errors import RejoinderError
+from streams.errors import ConfigurationError, RejoinderError
 from streams.transport import config
-from streams.transport.transaction import SessionOver
+from streams.transport.transaction import Fenced, SessionOver
 
 __all__ = ["Consumer", "Producer", "Transport"]
 
@@ -32,6 +33,8 @@ SESSION_WAIT_FIRST_S: Final = 0.5
 SESSION_WAIT_MOST_S: Final = 10.0
 SESSION_WELL_TURNS: Final = 100
 """Turns after which a session counts as well: the next one's wait begins at the first again."""
+FENCED_AGAIN_S: Final = 60.0
+"""Fenced, and fenced again so soon after a new beginning: no worker that slept, but two that live."""
 
 
 class Turning(Protocol):
@@ -48,7 +51,8 @@ class SessionThread(threading.Thread):
     """
     Runs one session after another until told to stop; a turn under way is finished first.
 
-    Any error but `SessionOver` ends the process (*crash*), whose supervisor starts it again.
+    Any error but `SessionOver` ends the process (*crash*), whose supervisor starts it again. So does a fence soon after
+    a fence: two live processes with one transactional id would take it from each other for ever.
     """
 
     def __init__(self, open_session: Callable[[], Turning], crash: Callable[[BaseException], None]) -> None:
@@ -56,6 +60,7 @@ class SessionThread(threading.Thread):
         self._open_session = open_session
         self._crash = crash
         self._stopping = threading.Event()
+        self._fenced = False
         self.turned_s = 0.0
 
     def run(self) -> None:
@@ -75,6 +80,7 @@ class SessionThread(threading.Thread):
             self._crash(exc)
 
     def _life(self) -> int:
+        began_s = time.monotonic()
         session = self._open_session()
         turns = 0
         try:
@@ -82,10 +88,22 @@ class SessionThread(threading.Thread):
                 session.turn()
                 turns += 1
         except SessionOver as exc:
+            self._check_fence(exc, time.monotonic() - began_s)
             log.error("session over, a new one begins", because=str(exc))
         finally:
             session.close()
         return turns
+
+    def _check_fence(self, exc: SessionOver, lived_s: float) -> None:
+        """Raise if this session was fenced soon after the one before it was."""
+        again = self._fenced and lived_s < FENCED_AGAIN_S
+        self._fenced = isinstance(exc, Fenced)
+        if isinstance(exc, Fenced) and again:
+            raise ConfigurationError(
+                f"another live process uses the transactional id {exc.transactional_id}: this one was fenced twice, "
+                f"the last time {lived_s:.0f} s after it had begun anew; a transactional id ends with "
+                "REJOINDER_INSTANCE_ID: stop the other process, or give each live process an id of its own"
+            ) from exc
 
     def finish(self, timeout_s: float) -> None:
         """Let the turn under way end and the session leave the group; returns when the thread is over."""

@@ -118,7 +118,6 @@ class Member:
                 records[partition].append(record)
             except KeyError:
                 records[partition] = [record]
-        if messages: print('POLL', {k: (len(v), {r.topic[:9] for r in v}) for k, v in records.items()}, {(t.topic[:9], t.partition): o for t, o in ends.items()}, flush=True)
         return Polled(records, ends, self._consumer.consumer_group_metadata())
 
     def _special(self, message: Any, ends: dict[TP, int]) -> None:

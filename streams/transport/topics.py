@@ -116,7 +116,8 @@ class Cluster:
         The number of partitions of a topic that exists is never changed: keys would move away from their state.
 
         Raises:
-            ConfigurationError: a topic exists with another number of partitions.
+            ConfigurationError: a topic exists with another number of partitions, or a group that lacks positions has
+                live members.
         """
         differences = self.differences()
         if wrong := [d for d in differences if d.what == "partitions"]:
@@ -174,7 +175,14 @@ class Cluster:
             if not missing:
                 continue
             positions = [ConsumerGroupTopicPartitions(group, self._earliest(missing))]
-            self._result(self._admin.alter_consumer_group_offsets(positions, request_timeout=CALL_S)[group])
+            done = self._result(self._admin.alter_consumer_group_offsets(positions, request_timeout=CALL_S)[group])
+            # What failed is told partition by partition; nothing is raised.
+            if failed := [tp for tp in done.topic_partitions if tp.error is not None]:
+                raise ConfigurationError(
+                    f"group {group} gets no position of {failed[0].topic}/{failed[0].partition}: "
+                    f"{failed[0].error.str()}; while a member is alive nobody else may set positions: stop the "
+                    "group's processes, then run `rejoinder topics apply` again"
+                )
 
     def _earliest(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Return *partitions* at their first offsets; waits for those whose leader isn't there yet."""
@@ -222,20 +230,37 @@ class Cluster:
         )
 
 
+def partitions_of(settings: Settings, topic: Topic) -> int:
+    """
+    Return how many partitions *topic* has; blocks.
+
+    Raises:
+        ConfigurationError: there is no such topic.
+        Unavailable: no broker answers.
+    """
+    found = Cluster(settings).actual([topic]).get(topic.name)
+    if found is None:
+        raise _missing(settings, [topic.name])
+    return found.partitions
+
+
+def _missing(settings: Settings, names: Iterable[str]) -> ConfigurationError:
+    listed = ", ".join(map(settings.topic, names))
+    return ConfigurationError(f"no topic {listed} at {settings.bootstrap_servers}; run `rejoinder topics apply`")
+
+
 def check_topics(settings: Settings, topics: Sequence[Topic]) -> int:
     """
     Return the number of partitions that all of *topics* have; blocks.
 
     Raises:
-        ConfigurationError: a topic is missing, its cleanup policy is another, or the counts aren't equal.
+        ConfigurationError: a topic is missing, its cleanup policy is another, or the counts aren't equal to each other
+            and to the setting.
         Unavailable: no broker answers.
     """
     actual = Cluster(settings).actual(topics)
     if missing := [topic.name for topic in topics if topic.name not in actual]:
-        raise ConfigurationError(
-            f"no topic {', '.join(map(settings.topic, missing))} at {settings.bootstrap_servers}; "
-            "run `rejoinder topics apply`"
-        )
+        raise _missing(settings, missing)
     for topic in topics:
         policy = actual[topic.name].config.get("cleanup.policy")
         if policy != topic.cleanup.value:
@@ -247,6 +272,13 @@ def check_topics(settings: Settings, topics: Sequence[Topic]) -> int:
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"{settings.topic(name)} has {count}" for name, count in counts.items())
         raise ConfigurationError(
-            f"unequal numbers of partitions: {listed}; partition p of every topic must hold the same orders"
+            f"unequal numbers of partitions: {listed}; partition p of every topic must hold the same orders: move to "
+            "new topics by REJOINDER_TOPIC_PREFIX and `rejoinder topics apply`"
         )
-    return next(iter(counts.values()))
+    count = next(iter(counts.values()))
+    if count != settings.partitions:
+        raise ConfigurationError(
+            f"REJOINDER_PARTITIONS is {settings.partitions}, but {settings.topic(topics[0].name)} has {count}, and so "
+            f"has every topic here; set it to {count}, or the keys of most records would count as misplaced"
+        )
+    return count

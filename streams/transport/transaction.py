@@ -43,6 +43,8 @@ _FORBIDDEN: Final = frozenset(
 )
 
 
+_FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+
 _librdkafka = logging.getLogger("librdkafka")
 
 
@@ -54,6 +56,14 @@ class SessionOver(RejoinderError):
     """This membership can't go on: its producer was fenced, its consumer failed, or an outcome is unknown."""
 
     exit_code = 75
+
+
+class Fenced(SessionOver):
+    """Somebody began anew with *transactional_id*, or its transaction took longer than it may."""
+
+    def __init__(self, transactional_id: str, what: str) -> None:
+        super().__init__(f"{what} of {transactional_id}: fenced by a newer producer of this id, or too slow")
+        self.transactional_id = transactional_id
 
 
 class State(Enum):
@@ -138,6 +148,7 @@ class Transaction:
 
         Raises:
             Aborted: nothing was written; read the records again.
+            Fenced: another process has taken this id over.
             SessionOver: see the module.
         """
         self._call("send_offsets_to_transaction", list(positions), member, CALL_S)
@@ -184,4 +195,6 @@ class Transaction:
                 f"the broker refuses transactional id {self.id}: {error.name()}: {error.str()}; "
                 "check the ACLs of the transactional id and REJOINDER_TRANSACTION_TIMEOUT"
             ) from exc
+        if error.code() in _FENCED:
+            raise Fenced(self.id, name) from exc
         raise SessionOver(f"{name} of {self.id}: {error.name()}: {error.str()}") from exc

@@ -73,6 +73,16 @@ class Member:
         """Return whether *words* are in its log."""
         return words in self.log.read_text(errors="replace")
 
+    def owns(self) -> bool:
+        """Return whether it has had partitions restored."""
+        return self.said("restored ")
+
+    def kill(self) -> None:
+        """End it at once, as a power failure would, and begin a new log."""
+        self._process.kill()
+        self._process.wait(10)
+        self.log.rename(self.log.with_suffix(".killed"))
+
     def stop(self) -> None:
         """Let it finish its turn and leave the group; fail if it had crashed."""
         self.signal(signal.SIGTERM)

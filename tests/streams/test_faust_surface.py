@@ -181,20 +181,14 @@ def test_override_overrides_something(ours: type) -> None:
     assert [] == gone, f"Faust has no such methods any more, so those of our {ours.__name__} aren't called"
 
 
-def test_consumer_runs_no_further_background_tasks() -> None:
-    """Those that there are commit (which does nothing) and look for stuck partitions (which finds none)."""
-    assert {"_commit_handler", "_commit_livelock_detector"} == _tasks_of(FaustConsumer), (
-        "Faust's consumer runs other tasks beside ours: do they touch positions or acks?"
-    )
-
-
-def test_table_runs_no_further_background_tasks() -> None:
-    """The one that there is cleans windows, of which our tables have none."""
-    assert {"_clean_data"} == _tasks_of(faust.Table), "Faust's tables run other tasks: do they write to the store?"
-
-
-def _tasks_of(service: type[Service]) -> set[str]:
-    return {name for base in service.__mro__ for name, value in vars(base).items() if hasattr(value, "fun")}
+@pytest.mark.parametrize(
+    ("base", "known"),
+    [(FaustConsumer, {"_commit_handler", "_commit_livelock_detector"}), (faust.Table, {"_clean_data"})],
+)
+def test_faust_runs_no_further_background_tasks(base: type[Service], known: set[str]) -> None:
+    """Those that there are commit, which does nothing here, and look for stuck partitions and windows: we have none."""
+    tasks = {name for service in base.__mro__ for name, value in vars(service).items() if hasattr(value, "fun")}
+    assert known == tasks, f"{base.__name__} runs other tasks beside ours: do they touch positions, acks or the store?"
 
 
 @pytest.mark.parametrize(

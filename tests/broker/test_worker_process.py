@@ -1,0 +1,103 @@
+"""``rejoinder worker`` as a process: it stops in good order, goes on where it was, and is alone in its directory."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.catalog import Catalog
+from schemas.codec import Codec
+from streams.demo.system import RoleProcess
+from streams.local.kafka import LocalKafka
+from streams.settings import Settings
+from tests.broker.harness import (
+    PARTITIONS,
+    committed,
+    ends,
+    keys,
+    produce,
+    sent,
+    settings_for,
+    wait_for,
+    wait_for_mails,
+)
+from tests.streams.manager import COMMAND, RETRIEVED, command_fields, order_fields
+from topology.topics import COMMANDS, DETAILS
+
+CODEC = Codec(Catalog.from_files())
+ORDERS = keys(10_000)
+STOP_S_MAX = 10
+"""A batch is far under a second's work; the rest is Faust's end."""
+
+
+@pytest.fixture
+def settings(kafka: LocalKafka, unique: str) -> Settings:
+    """Return settings of topics that hold both halves of all orders."""
+    settings = settings_for(kafka.bootstrap_servers, unique)
+    commands = {key: CODEC.encode_record(COMMAND, command_fields(key, str(uuid.uuid4()))) for key in ORDERS}
+    details = {
+        key: CODEC.encode_record(RETRIEVED, {"retrieved_at": 1, "order": order_fields(key)}) for key in ORDERS
+    }
+    produce(settings, COMMANDS.name, commands)
+    produce(settings, DETAILS.name, details)
+    return settings
+
+
+@pytest.fixture
+def environment(settings: Settings) -> dict[str, str]:
+    """Return what a worker process of *settings* is told."""
+    return {
+        "REJOINDER_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "REJOINDER_TOPIC_PREFIX": settings.topic_prefix,
+        "REJOINDER_APPLICATION_ID": settings.application_id,
+        "REJOINDER_PARTITIONS": str(PARTITIONS),
+        "REJOINDER_TRANSACTION_TIMEOUT": "10s",
+        "REJOINDER_ASK": "never",
+        "REJOINDER_BATCH_RECORDS": "200",
+    }
+
+
+@pytest.fixture
+def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[RoleProcess]:
+    """Return a worker that is started by the test, and ended after it."""
+    process = RoleProcess("worker", "worker-0", tmp_path, environment)
+    yield process
+    process.stop()
+
+
+def test_sigterm_under_load_and_restart(settings: Settings, worker: RoleProcess) -> None:
+    """It finishes its batch and exits with 0; the next one does the rest, and no order is done twice."""
+    worker.start()
+    wait_for(lambda: sent(settings), "some e-mails")
+    began_s = time.monotonic()
+    worker.stop()
+    assert 0 == worker.exit_status, worker.tail()
+    assert time.monotonic() - began_s < STOP_S_MAX
+    done = len(sent(settings))
+    assert 0 < done < len(ORDERS), "stopped too late for this test"
+    worker.start()
+    wait_for_mails(settings, ORDERS)
+    wait_for(lambda: committed(settings) == ends(settings), "no lag")
+    worker.stop()
+    assert 0 == worker.exit_status, worker.tail()
+    assert Counter(ORDERS) == sent(settings)
+
+
+def test_second_worker_in_one_state_directory_is_refused(
+    worker: RoleProcess, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """It says by whom the directory is used, and the first goes on."""
+    worker.start()
+    wait_for(lambda: worker.partitions() == PARTITIONS, "the first is ready")
+    second = RoleProcess("worker", "worker-0", tmp_path, environment)
+    second.log = tmp_path / "second.log"
+    second.start()
+    wait_for(lambda: not second.running, "the second's end")
+    assert 2 == second.exit_status, second.tail()
+    assert f"already in use by pid {worker.pid}" in second.tail()
+    assert PARTITIONS == worker.partitions()
