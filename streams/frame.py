@@ -13,15 +13,16 @@ An application declares topics and tables as in Faust, and one of two functions 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import Callable, Coroutine, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 import faust
 from faust.types import TableT, TopicT
 
 from streams.batch import Batch
-from streams.errors import ConfigurationError, RejoinderError
+from streams.errors import Bug, ConfigurationError, RejoinderError
 from streams.processing.clock import Clock
 from streams.processing.commit import Committer
 from streams.processing.end_offsets import EndOffsets
@@ -40,6 +41,9 @@ from streams.transport.sample import check_keys
 from streams.transport.topics import check_topics
 from streams.transport.transaction import Transaction
 from topology.topics import TOPICS, Topic
+
+HANDLER_S: Final = 240.0
+"""The longest that a handler may take with a batch: less than librdkafka's max.poll.interval.ms of five minutes."""
 
 _BY_NAME = {topic.name: topic for topic in TOPICS}
 
@@ -180,7 +184,8 @@ class App(faust.App):
         """Finish the turn under way first: what Faust stops next, producer and tables, is the session's too."""
         await self.driver.finish()
         await super().on_stop()
-        if self._directory is not None:
+        # A thread that didn't end in time may still write; the lock then goes with the process.
+        if self._directory is not None and not self.driver.alive:
             self._directory.close()
 
     def open_session(self) -> Session:
@@ -235,8 +240,18 @@ class App(faust.App):
         return lambda offsets_stable: Restorer(config.common(self.settings), changelog, open_partition, offsets_stable)
 
     def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run *coroutine* in the main loop; called in the session's thread."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+        """
+        Run *coroutine* in the main loop; called in the session's thread.
+
+        Raises:
+            Bug: it takes longer than a handler may.
+        """
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result(HANDLER_S)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise Bug(f"a batch's delivery takes longer than {HANDLER_S:.0f} s; the process begins anew") from None
 
 
 def stores_of(table: TableT[bytes, bytes]) -> MutableMapping[int, Partition]:

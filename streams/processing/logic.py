@@ -57,6 +57,9 @@ class Handling:
         if not session.commit(works, polled):
             return
         claimed_by = {session.tasks[work.batch.partition]: work.batch.records for work in works}
+        for task in [task for task in claimed_by if task.phase is not Phase.RUNNING]:
+            # Its store couldn't be written and is being restored: its records come again after that.
+            session.rewind(task, claimed_by.pop(task))
         outcomes = self._wait(self.handler.deliver({task.partition: jobs[task.partition] for task in claimed_by}))
         works = session.decide(lambda batch: self.handler.settle(batch, outcomes.get(batch.partition)), claimed_by, due)
         session.commit(works, polled)

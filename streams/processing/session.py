@@ -126,10 +126,10 @@ class Session(Listener):
         if task is not None and task.phase is Phase.RUNNING:
             return task
         if task is not None:
-            self._rewind(task, records)
+            self.rewind(task, records)
         return None
 
-    def _rewind(self, task: Task, records: Sequence[Record]) -> None:
+    def rewind(self, task: Task, records: Sequence[Record]) -> None:
         """Have *records* read again, if they are still ours to read."""
         for tp, offset in task.step_back(records).items():
             if tp in task.owned:
@@ -163,13 +163,13 @@ class Session(Listener):
         try:
             return task.decide(decide, records, self.clock.now_ms, due)
         except Unavailable as exc:
-            self._rewind(task, records)
+            self.rewind(task, records)
             self.member.pause(task.owned)
             wait_ms = task.back_off(self.clock.now_ms)
             log.warning("backing off", partition=task.partition, wait_ms=wait_ms, because=str(exc))
             return None
         except Corrupt as exc:
-            self._rewind(task, records)
+            self.rewind(task, records)
             self._restore_again(task, exc)
             return None
         except Failed as exc:
@@ -239,7 +239,7 @@ class Session(Listener):
         if self._aborts >= ABORTS_MAX:
             raise SessionOver(f"{self._aborts} transactions aborted one after another, the last: {exc}") from exc
         for work in works:
-            self._rewind(self.tasks[work.batch.partition], work.batch.records)
+            self.rewind(self.tasks[work.batch.partition], work.batch.records)
 
     def _idle_commit_due(self) -> bool:
         return time.monotonic() - self._idle_commit_s > IDLE_COMMIT_S and any(

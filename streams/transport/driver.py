@@ -61,7 +61,6 @@ class SessionThread(threading.Thread):
         self._crash = crash
         self._stopping = threading.Event()
         self._fenced = False
-        self.turned_s = 0.0
 
     def run(self) -> None:
         wait_s = SESSION_WAIT_FIRST_S

@@ -111,7 +111,7 @@ class Transaction:
         Add a record.
 
         Raises:
-            KafkaException: the record itself can't be produced (too large).
+            SessionOver: see the module; also for a record that can't be produced at all.
         """
         deadline_s = time.monotonic() + CALL_S_MAX
         while True:
@@ -135,9 +135,23 @@ class Transaction:
                         f"the queue of {self.id} stayed full for {CALL_S_MAX:.0f} s: the brokers don't take records; "
                         "starting anew from what was committed"
                     ) from None
-                self._producer.poll(0.1)
+                self._serve()
+            except KafkaException as exc:
+                # After a fatal error it says no more than that; the next call says why, and raises.
+                self.abort()
+                self.state = State.OVER
+                raise self._over(exc, "produce") from exc
             else:
                 return
+
+    def _serve(self) -> None:
+        """Let deliveries be reported, so that the queue gets room."""
+        try:
+            self._producer.poll(0.1)
+        except (KafkaException, SystemError) as exc:
+            # SystemError: what confluent-kafka 2.16 makes of a fatal error met while it calls back.
+            self.state = State.OVER
+            raise SessionOver(f"poll of {self.id}: {exc}") from exc
 
     def commit(self, positions: Iterable[TopicPartition], member: Any) -> None:
         """
@@ -178,6 +192,9 @@ class Transaction:
                 getattr(self._producer, name)(*args)
             except KafkaException as exc:
                 self._triage(exc, name, deadline_s)
+            except SystemError as exc:  # As in `_serve`.
+                self.state = State.OVER
+                raise SessionOver(f"{name} of {self.id}: {exc}") from exc
             else:
                 return
 
@@ -195,6 +212,10 @@ class Transaction:
                 f"the broker refuses transactional id {self.id}: {error.name()}: {error.str()}; "
                 "check the ACLs of the transactional id and REJOINDER_TRANSACTION_TIMEOUT"
             ) from exc
+        raise self._over(exc, name) from exc
+
+    def _over(self, exc: KafkaException, name: str) -> SessionOver:
+        error: KafkaError = exc.args[0]
         if error.code() in _FENCED:
-            raise Fenced(self.id, name) from exc
-        raise SessionOver(f"{name} of {self.id}: {error.name()}: {error.str()}") from exc
+            return Fenced(self.id, name)
+        return SessionOver(f"{name} of {self.id}: {error.name()}: {error.str()}")

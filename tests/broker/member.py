@@ -158,7 +158,7 @@ def _stop_in_poll() -> None:
                 time.sleep(NOTICE_S)
             return messages
 
-    member_module.Consumer = Sleepy  # type: ignore[misc]
+    member_module.Consumer = Sleepy  # type: ignore[attr-defined]
 
 
 class RejoinsWhileDeciding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,10 +16,12 @@ from confluent_kafka import TopicPartition
 
 from streams.local.kafka import LocalKafka
 from streams.transport.transaction import Transaction
-from tests.broker.harness import Worker, keys, produce, sent, settings_for, wait_for, wait_for_mails
+from tests.broker.harness import Worker, keys, produce, sent, settings_for, wait_for_mails
 from topology.topics import COMMANDS, DETAILS
 
 POINTS = ("before the records", "before the positions", "before the commit")
+MARKERS_S = 1.0
+"""In which the markers of the commits before are written."""
 # Not after the commit: its answer comes before its markers are in the topics, and a single broker that is killed in
 # between may come back without ever writing them (Kafka 4.4.0: while the partitions have no leader, the coordinator
 # takes them for deleted and skips them). Nobody reads beyond such a transaction until an operator aborts it.
@@ -44,6 +47,8 @@ def killing(broker_pid: int, point: str) -> type[Transaction]:
         def produce(self, *args: Any) -> None:
             if not self.records:
                 Killing.commits += 1
+                if Killing.commits == 3:
+                    time.sleep(MARKERS_S)
                 self._at("before the records")
             self.records += 1
             super().produce(*args)

@@ -70,7 +70,7 @@ def test_each_reason_leads_to_a_dead_letter_with_everything_in_it(
     refused: list[tuple[str, bytes | None, bytes | None]] = [
         ("not-framed", b"k", b"\x01 no record"),
         ("unknown-schema", b"k", b"\x00\x00\x0f\xff\xff" + good[5:]),
-        ("undecodable", MISKEYED.encode(), good[:-1]),
+        ("truncated", MISKEYED.encode(), good[:-1]),
         ("undecodable", MISKEYED.encode(), good + b"\x00"),
         ("wrong-record", MISKEYED.encode(), details(MISKEYED)),
         ("key-mismatch", BEFORE.encode(), good),
