@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import ConfigurationError
 from streams.transport import transaction as module
-from streams.transport.transaction import Aborted, SessionOver, State, Transaction
+from streams.transport.transaction import Aborted, Fenced, SessionOver, State, Transaction
 
 ID: Final = "rejoinder-worker-1"
 RETRIABLE: Final = KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, "later", retriable=True)
@@ -259,4 +259,18 @@ def test_no_broker_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     transaction = Transaction({"transactional.id": ID, "bootstrap.servers": "127.0.0.1:1", "log_level": 0})
     with pytest.raises(SessionOver, match=f"init_transactions of {ID}"):
         transaction.init()
+    assert State.OVER is transaction.state
+
+
+def test_fence_met_while_producing_says_that_it_is_one(transaction: Transaction, producer: Producer) -> None:
+    """``produce`` says no more than "fatal", but a second fence in turn must be known as one."""
+    producer.fail("abort_transaction", FATAL)
+
+    def fatal(*_: Any) -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL, "Unable to produce message: Local: Fatal error"))
+
+    transaction.begin()
+    producer.produce = fatal  # type: ignore[method-assign]
+    with pytest.raises(Fenced):
+        transaction.produce("topic", 0, b"key", b"value", None)
     assert State.OVER is transaction.state
