@@ -169,9 +169,9 @@ class App(faust.App):
             )
         settings = self.settings
         inputs = [_BY_NAME[name] for name in self._inputs]
-        needed = list(inputs)
-        if self._table is not None:
-            needed.append(_BY_NAME[self._table.changelog_topic.get_topic_name().removeprefix(settings.topic_prefix)])
+        participant = inputs[0].consumer
+        # What it produces to as well: a missing one would be found by the first record for it, with everything waiting.
+        needed = [topic for topic in TOPICS if participant in (topic.consumer, *topic.producers)]
         self.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
         self.partitions = await loop.run_in_executor(None, check_topics, settings, needed)

@@ -16,6 +16,9 @@ CE_ID: Final = "ce_id"
 CE_CORRELATION_ID: Final = "ce_correlationid"
 TRACEPARENT: Final = "traceparent"
 
+COPIED_CHARS_MAX: Final = 256
+"""A longer value of somebody else's isn't passed on: outputs must stay within what their topics take."""
+
 
 def cloud_event_headers(
     *,
@@ -41,11 +44,11 @@ def cloud_event_headers(
     """
     # On the way of every output: what repeats is made once, the rest is one list.
     headers = [*_fixed(source, type), ("ce_time", rfc3339(time_ms)), (CE_ID, id.encode())]
-    if correlation_id is not None:
+    if correlation_id is not None and len(correlation_id) <= COPIED_CHARS_MAX:
         headers.append((CE_CORRELATION_ID, correlation_id.encode()))
-    if causation_id is not None:
+    if causation_id is not None and len(causation_id) <= COPIED_CHARS_MAX:
         headers.append(("ce_causationid", causation_id.encode()))
-    if traceparent is not None:
+    if traceparent is not None and len(traceparent) <= COPIED_CHARS_MAX:
         headers.append((TRACEPARENT, traceparent.encode()))
     return headers
 

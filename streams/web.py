@@ -37,7 +37,7 @@ def add_pages(app: App, table: TableT[bytes, bytes] | None = None) -> None:
         """Answer 200 when every partition that this worker owns is worked on."""
         session = app.session
         tasks = list(session.tasks.values()) if session else []
-        is_ready = session is not None and all(task.phase is Phase.RUNNING for task in tasks)
+        is_ready = session is not None and not session.closed and all(task.phase is Phase.RUNNING for task in tasks)
         phases = {str(task.partition): task.phase.value for task in tasks}
         return view.json({"ready": is_ready, "partitions": phases}, status=200 if is_ready else 503)
 

@@ -57,7 +57,8 @@ class Summary(NamedTuple):
     """
     What became of the commands.
 
-    *duplicates*: mails beyond the first of a command; *lost*: commands with neither mail nor failure.
+    *duplicates*: mails beyond the first of a command; *lost*: commands that ended neither with a mail and
+    OrderConfirmationSent, nor with OrderConfirmationFailed and no mail.
     """
 
     commands: int
@@ -73,7 +74,7 @@ class Summary(NamedTuple):
 
     @property
     def exactly_once(self) -> bool:
-        """Whether each command has one mail."""
+        """Whether each command has one mail, and is known to have."""
         return self.delivered == self.commands and not self.duplicates and not self.lost
 
 
@@ -218,7 +219,11 @@ class Run:
             delivered=len(mails),
             failed=len(failed),
             duplicates=extra.total(),
-            lost=sum(c.email_id not in mails and c.command_id not in failed for c in self._commands),
+            lost=sum(
+                self._ended.get(c.command_id)
+                != ("OrderConfirmationSent" if c.email_id in mails else "OrderConfirmationFailed")
+                for c in self._commands
+            ),
             seconds=round(seconds, 3),
             per_second=round(len(self._ended) / seconds, 1),
             latency_ms_p50=round(quantiles[49], 1),

@@ -21,7 +21,11 @@ class Clock:
     """
     Wall clock that never goes back, in Unix milliseconds, and says when deadlines may not be believed.
 
-    After a jump back it stands still until the wall clock has caught up.
+    After a jump back it goes on at half speed until the wall clock has caught up.
+
+    Attributes:
+        now_ms: The wall clock at the last `read`.
+        monotonic_ms: The time that has really passed, from some instant on; for waits that no jump may lengthen.
     """
 
     def __init__(
@@ -32,22 +36,23 @@ class Clock:
         self._wall_ns = wall_ns
         self._monotonic_ns = monotonic_ns
         self._wall_ms = wall_ns() // 1_000_000
-        self._monotonic_ms = monotonic_ns() // 1_000_000
+        self.monotonic_ms = monotonic_ns() // 1_000_000
         self._held_until_ms = 0
         self.now_ms = self._wall_ms
 
     def read(self) -> int:
         """Read the clocks; return ``now_ms``. Once a batch: all of a batch happens at one instant."""
         wall_ms, monotonic_ms = self._wall_ns() // 1_000_000, self._monotonic_ns() // 1_000_000
-        jump_ms = (wall_ms - self._wall_ms) - (monotonic_ms - self._monotonic_ms)
+        passed_ms = monotonic_ms - self.monotonic_ms
+        jump_ms = (wall_ms - self._wall_ms) - passed_ms
         if abs(jump_ms) > JUMP_MS:
             self._held_until_ms = monotonic_ms + HOLD_MS
             log.warning("clock jumped", jump_s=jump_ms / 1000, deadlines_held_s=HOLD_MS / 1000)
-        self._wall_ms, self._monotonic_ms = wall_ms, monotonic_ms
-        self.now_ms = max(self.now_ms, wall_ms)
+        self._wall_ms, self.monotonic_ms = wall_ms, monotonic_ms
+        self.now_ms = max(self.now_ms + passed_ms // 2, wall_ms)
         return self.now_ms
 
     @property
     def steady(self) -> bool:
         """Whether deadlines may fire: the clock hasn't jumped lately."""
-        return self._monotonic_ms >= self._held_until_ms
+        return self.monotonic_ms >= self._held_until_ms

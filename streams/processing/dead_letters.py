@@ -10,19 +10,23 @@ from collections.abc import Callable
 from typing import Final
 
 from streams.batch import Headers, Output, Refusal
-from topology.topics import DEAD_LETTERS
+from topology.topics import DEAD_LETTERS, EMAIL_COMMANDS
 
 REASON: Final = "rejoinder.reason"
 TIMESTAMP: Final = "rejoinder.timestamp"
+LEFT_OUT: Final = "rejoinder.left-out-bytes"
 _NAMES: Final = "__streams.errors."
 _DETAIL_CHARS_MAX: Final = 1_000
+_ORIGINAL_BYTES_MAX: Final = EMAIL_COMMANDS.record_bytes_max
+"""Value and headers together; the topic takes somewhat more, for the key and what is added."""
 
 
 def dead_letter(refusal: Refusal, cluster_name: Callable[[str], str]) -> Output:
     """
     Return the record for the dead letters' topic: raw key, value and headers, and the coordinates in headers.
 
-    *cluster_name* makes the cluster's name of a declared topic: a person looks there for the original.
+    *cluster_name* makes the cluster's name of a declared topic: a person looks there for the original. One that is too
+    large for the dead letters goes without its value and headers, and says so; its coordinates lead to it.
     """
     record = refusal.record
     about: Headers = [
@@ -34,4 +38,9 @@ def dead_letter(refusal: Refusal, cluster_name: Callable[[str], str]) -> Output:
         (REASON, refusal.reason.encode()),
         (TIMESTAMP, b"%d" % record.timestamp_ms),
     ]
-    return Output(DEAD_LETTERS.name, record.key, record.value, [*(record.headers or ()), *about])
+    headers = record.headers or []
+    size = len(record.value or b"") + sum(len(name) + len(value or b"") for name, value in headers)
+    if size > _ORIGINAL_BYTES_MAX:
+        # Refused by the broker, it would abort the transaction of every worker that reads it.
+        return Output(DEAD_LETTERS.name, record.key, None, [*about, (LEFT_OUT, b"%d" % size)])
+    return Output(DEAD_LETTERS.name, record.key, record.value, [*headers, *about])

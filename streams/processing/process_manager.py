@@ -29,7 +29,7 @@ from topology.messages import (
 )
 from topology.policy import Policy
 from topology.process import Owed, TooManyProcesses, decide
-from topology.state import Order
+from topology.state import NEVER_MS, Order
 from topology.topics import (
     COMMANDS,
     DETAILS,
@@ -62,6 +62,9 @@ _TOPIC: Final[dict[type[Action], tuple[str, str]]] = {
     OrderConfirmationFailed: (OUTCOMES.name, "communications.OrderConfirmationFailed"),
 }
 """Where an action goes, and the full name of its record."""
+
+_GROWING: Final = frozenset({COMMANDS.name, DETAILS.name})
+"""Inputs whose bodies are remembered; what became of an e-mail is never refused for its order's size."""
 
 _RECORDS: Final = {topic.name: topic.records for topic in INPUTS}
 _BRANCHES: Final = {
@@ -161,11 +164,16 @@ class ProcessManager:
         if row is None and key not in orders and (right := partition_of(key, self._partitions)) != record.partition:
             # Only where no row is: a key whose first record was let in belongs here.
             raise Refused("wrong-partition", f"this key belongs to partition {right}: produce with murmur2")
-        sizes[key] += len(value)
-        if len(row or b"") + sizes[key] > ROW_BYTES_MAX:
-            sizes[key] -= len(value)
-            raise Refused("row-too-large", f"what is remembered of this order would exceed {ROW_BYTES_MAX} bytes")
-        return message, self._order(batch, key, orders)
+        order = self._order(batch, key, orders)
+        if record.topic in _GROWING:
+            size = sizes[key] or len(row or b"")
+            if size + len(value) > ROW_BYTES_MAX:
+                # Summed up, duplicates and replaced details count too; so it is looked at before it is refused.
+                size = sizes[key] = len(state_codec.encode(order, NEVER_MS) or b"")
+            if size + len(value) > ROW_BYTES_MAX:
+                raise Refused("row-too-large", f"what is remembered of this order would exceed {ROW_BYTES_MAX} bytes")
+            sizes[key] = size + len(value)
+        return message, order
 
     def _decode(self, record: Record, key: bytes, value: bytes) -> Message:
         traceparent = header(record.headers, TRACEPARENT) if record.headers else None

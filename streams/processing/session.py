@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack
 from typing import Final, Protocol
 
 import structlog
@@ -96,13 +97,19 @@ class Session(Listener):
     def close(self) -> None:
         """Leave the group; what is owned is revoked, so its stores are closed."""
         self._closing = True
-        self.member.close()
-        for task in list(self.tasks.values()):
-            self._drop(task)
-        if self._restorer is not None:
-            self._restorer.stop()
-        self._group_offsets.close()
-        self._transaction.close()
+        with ExitStack() as last_first:
+            last_first.callback(self._transaction.close)
+            last_first.callback(self._group_offsets.close)
+            if self._restorer is not None:
+                last_first.callback(self._restorer.stop)
+            self.member.close()
+            for task in list(self.tasks.values()):
+                self._drop(task)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this life is over."""
+        return self._closing
 
     # A turn.
 
@@ -111,12 +118,13 @@ class Session(Listener):
         polled = self.member.poll(self._logic.records_max, POLL_S)
         self._take_restored()
         now_ms = self.clock.read()
-        self._end_rests(now_ms)
-        records = {task: some for number, some in polled.records.items() if (task := self._usable(number, some))}
+        self._end_rests()
         for tp, offset in polled.ends.items():
             if (task := self.tasks.get(tp.partition)) and task.phase is Phase.RUNNING and tp in task.owned:
                 task.positions[tp] = offset
+        # Before the records: a store that fails here stops its task, whose records must then be put back.
         due = self._due(now_ms)
+        records = {task: some for number, some in polled.records.items() if (task := self._usable(number, some))}
         if records or due or self._idle_commit_due():
             self._logic.run(self, records, due, polled)
 
@@ -165,7 +173,7 @@ class Session(Listener):
         except Unavailable as exc:
             self.rewind(task, records)
             self.member.pause(task.owned)
-            wait_ms = task.back_off(self.clock.now_ms)
+            wait_ms = task.back_off(self.clock.monotonic_ms)
             log.warning("backing off", partition=task.partition, wait_ms=wait_ms, because=str(exc))
             return None
         except Corrupt as exc:
@@ -182,11 +190,15 @@ class Session(Listener):
         before = records[: records.index(failed.record)] if failed.record else records
         self.member.pause(task.owned)
         # The end of a partition may have been seen behind the record that nobody has decided.
-        task.step_back(records)
+        first = task.step_back(records)
         try:
             work = task.decide(decide, before, self.clock.now_ms) if before else None
         except (Unavailable, Corrupt, Failed):
             work = None
+            task.step_back(records)
+        # Should the task lose an input and get it back, it goes on at the record that failed.
+        for tp in first:
+            self.member.seek(tp, task.positions[tp])
         task.phase = Phase.HELD
         log.error(
             "partition held: our own code failed on a record, the other partitions go on",
@@ -249,9 +261,9 @@ class Session(Listener):
     def _running(self) -> list[Task]:
         return [task for task in self.tasks.values() if task.phase is Phase.RUNNING]
 
-    def _end_rests(self, now_ms: int) -> None:
+    def _end_rests(self) -> None:
         for task in self.tasks.values():
-            if task.phase is Phase.BACKING_OFF and task.retry_at_ms <= now_ms:
+            if task.phase is Phase.BACKING_OFF and task.retry_at_ms <= self.clock.monotonic_ms:
                 task.phase = Phase.RUNNING
                 self.member.resume(task.owned)
 

@@ -121,11 +121,11 @@ class Task:
         self.positions |= first
         return first
 
-    def back_off(self, now_ms: int) -> int:
+    def back_off(self, monotonic_ms: int) -> int:
         """Rest for a while, twice as long as the last time; return the milliseconds."""
         wait_ms = min(BACKOFF_FIRST_MS << min(self._failures, 16), BACKOFF_MOST_MS)
         self._failures += 1
-        self.phase, self.retry_at_ms = Phase.BACKING_OFF, now_ms + wait_ms
+        self.phase, self.retry_at_ms = Phase.BACKING_OFF, monotonic_ms + wait_ms
         return wait_ms
 
 

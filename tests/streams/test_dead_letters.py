@@ -50,3 +50,12 @@ def test_headers_of_the_record_are_not_changed() -> None:
     """The record may be read again, after an abort."""
     dead_letter(Refusal(RECORD, "null", ""), str)
     assert [("trace", b"x")] == RECORD.headers
+
+
+def test_record_that_is_too_large_goes_without_its_value() -> None:
+    """Refused by the broker, it would stop every worker that reads it; its coordinates lead to the original."""
+    huge = RECORD._replace(value=b"\0" * (DEAD_LETTERS.record_bytes_max + 1))
+    letter = dead_letter(Refusal(huge, "too-large", "9 MB"), str)
+    assert (b"key", None) == (letter.key, letter.value)
+    left_out = dict(letter.headers)["rejoinder.left-out-bytes"]
+    assert len(huge.value or b"") + len("trace" "x") == int(left_out)

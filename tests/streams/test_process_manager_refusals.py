@@ -136,3 +136,12 @@ def test_refused_record_does_not_stop_its_order() -> None:
     assert [broken] == [refusal.record for refusal in batch.refusals]
     assert ["GetOrderDetails", "SendEmail"] == manager.names(batch)
     assert Step.AWAITING_EMAIL is manager.process().step
+
+
+def test_duplicates_do_not_make_a_row_too_large() -> None:
+    """The row is measured, not what came for it: the same details again and again leave it as large as once."""
+    manager = Manager()
+    details = manager.details()
+    times = ROW_BYTES_MAX // len(details.value or b"") + 2
+    batch = manager.run(*[details] * times, manager.command())
+    assert [] == batch.refusals

@@ -22,6 +22,7 @@ class Store:
     """An empty store."""
 
     position = 0
+    broken = False
 
     def get_many(self, keys: Sequence[bytes]) -> list[None]:
         """Nothing is there."""
@@ -29,6 +30,8 @@ class Store:
 
     def due(self, *_: int) -> tuple[()]:
         """Nothing is due."""
+        if self.broken:
+            raise Corrupt("flipped bytes")
         return ()
 
     def wipe(self) -> None:
@@ -84,3 +87,30 @@ def test_claim_whose_store_fails_is_read_again_and_not_passed(monkeypatch: pytes
     life.turn({0: [(10, b"a"), (11, b"b")]})
     assert [{0: [b"a", b"b"]}] == [some for some in life.handler.delivered if some.get(0)]
     assert 12 == broker.committed[-1][0].positions[TOPIC_0]
+
+
+def test_records_polled_while_the_deadlines_cant_be_read_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their task rests from then on: they are put back, and no end of a partition passes them."""
+    monkeypatch.setattr(module, "IDLE_COMMIT_S", 0.0)
+    life = Life(1)
+    seam: Any = life.broker
+    restorer: Any = Restorer()
+    life.session = Session(
+        [TOPIC], life.handling, lambda _: seam, seam, seam, lambda _: restorer, seam, seam, Clock(), {}
+    )
+    life.session.assigned(frozenset({TOPIC_0}))
+    life.turn({})
+    store: Any = life.session.stores[0]
+    store.broken = True
+    life.turn({0: [(10, b"a"), (11, b"b")]})
+    assert [(TOPIC_0, 10)] == life.broker.sought
+    life.turn({0: [(10, b"a"), (11, b"b")]})
+    assert [{0: [b"a", b"b"]}] == [some for some in life.handler.delivered if some.get(0)]
+
+
+def test_held_partition_that_loses_an_input_and_gets_it_back_is_read_from_the_failing_record() -> None:
+    """No record behind the one that nobody has decided is decided first."""
+    life = Life(1)
+    life.turn({0: [(5, b"a"), (6, b"bug"), (7, b"c")]})
+    assert (TOPIC_0, 6) in life.broker.sought or (TOPIC_0, 5) in life.broker.sought
+    assert life.session.tasks[0].positions[TOPIC_0] == life.broker.sought[-1][1] <= 6

@@ -116,7 +116,7 @@ async def test_worker_is_ready_when_all_its_partitions_are_worked_on(worker: Wor
     """Not before its session has begun, and not while one of them waits."""
     assert (503, {"ready": False, "partitions": {}}) == await worker.get("/health/ready")
     tasks = {number: Task(number, ["commands"]) for number in (0, 2)}
-    worker.session = SimpleNamespace(tasks=tasks)
+    worker.session = SimpleNamespace(tasks=tasks, closed=False)
     tasks[0].phase = Phase.RUNNING
     status, answer = await worker.get("/health/ready")
     assert (503, {"0": "running", "2": "waiting"}) == (status, answer["partitions"])
