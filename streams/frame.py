@@ -182,6 +182,8 @@ class App(faust.App):
 
     async def on_stop(self) -> None:
         """Finish the turn under way first: what Faust stops next, producer and tables, is the session's too."""
+        if self._logic is not None:
+            self._logic.stop()
         await self.driver.finish()
         await super().on_stop()
         # A thread that didn't end in time may still write; the lock then goes with the process.

@@ -19,6 +19,9 @@ class Transactional:
         self.function = function
         self.records_max = records_max
 
+    def stop(self) -> None:
+        """Nothing takes long here."""
+
     def run(self, session: Session, batches: Mapping[Task, Sequence[Record]], due: Due, polled: Polled) -> None:
         """One transaction."""
         session.commit(session.decide(self.function, batches, due), polled)
@@ -64,6 +67,11 @@ class Handling:
         works = session.decide(lambda batch: self.handler.settle(batch, outcomes.get(batch.partition)), claimed_by, due)
         session.commit(works, polled)
 
+    def stop(self) -> None:
+        """Begin nothing more of the batch under way; any thread may call it."""
+        if "handler" in vars(self):
+            self.handler.stop()
+
     @cached_property
     def handler(self) -> Handler:
         """The handler, opened when it is first needed."""
@@ -81,3 +89,6 @@ class Handler(Protocol):
 
     def settle(self, batch: Batch, outcomes: Any) -> None:
         """Write down what became of the same batch's jobs; None: there were none, deadlines only."""
+
+    def stop(self) -> None:
+        """Let `deliver` end soon: begin no further job; any thread may call it."""

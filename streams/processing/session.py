@@ -47,6 +47,9 @@ class Logic(Protocol):
     def run(self, session: Session, batches: Mapping[Task, Sequence[Record]], due: Due, polled: Polled) -> None:
         """Decide and commit by `Session.decide` and `Session.commit`."""
 
+    def stop(self) -> None:
+        """Let a run under way end soon; any thread may call it."""
+
 
 Due = Mapping[Task, Sequence[tuple[int, bytes]]]
 

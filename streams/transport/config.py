@@ -60,7 +60,15 @@ def member(settings: Settings, group: str) -> dict[str, Any]:
 def transactional(settings: Settings, group: str) -> dict[str, Any]:
     """Return the configuration of the transactional producer: its id is the instance's, stable over restarts."""
     return (
-        {"linger.ms": 5, "compression.type": "lz4", "queue.buffering.max.messages": 1_000_000}
+        {
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 1_000_000,
+            # When all brokers are away, librdkafka 2.16 forgets them and begins with the bootstrap servers again; a
+            # transaction that is open then never gets its positions sent, though they are back. A new session begins
+            # with the bootstrap servers anyway.
+            "metadata.recovery.strategy": "none",
+        }
         | common(settings)
         | {
             "client.id": settings.advertised_url,

@@ -36,7 +36,7 @@ CODEC = Codec(Catalog.from_files())
 NUMBER = 1
 BEFORE, MISKEYED, NO_VALUE, CROWDED, AFTER = keys_of_partition(NUMBER, 5)
 ELSEWHERE = keys_of_partition(NUMBER + 1, 1)[0]
-HEADERS = [("ce_id", b"abc"), ("twice", b"1"), ("twice", b"\xff\x00")]
+HEADERS: list[tuple[str, str | bytes | None]] = [("ce_id", b"abc"), ("twice", b"1"), ("twice", b"\xff\x00")]
 PROCESSES_MAX = 100
 
 
@@ -71,8 +71,8 @@ def test_each_reason_leads_to_a_dead_letter_with_everything_in_it(
         ("not-framed", b"k", b"\x01 no record"),
         ("unknown-schema", b"k", b"\x00\x00\x0f\xff\xff" + good[5:]),
         ("truncated", MISKEYED.encode(), good[:-1]),
-        ("undecodable", MISKEYED.encode(), good + b"\x00"),
-        ("wrong-record", MISKEYED.encode(), details(MISKEYED)),
+        ("trailing-bytes", MISKEYED.encode(), good + b"\x00"),
+        ("unexpected-record", MISKEYED.encode(), details(MISKEYED)),
         ("key-mismatch", BEFORE.encode(), good),
         ("null", None, good),
         ("null", NO_VALUE.encode(), None),
@@ -89,8 +89,8 @@ def test_each_reason_leads_to_a_dead_letter_with_everything_in_it(
     producer = Producer(config.plain_producer(settings))
     for key, value in records:
         producer.produce(settings.topic(COMMANDS.name), value, key, NUMBER, headers=HEADERS)
-    for key in (BEFORE, AFTER):
-        producer.produce(settings.topic(DETAILS.name), details(key), key, NUMBER)
+    for order_id in (BEFORE, AFTER):
+        producer.produce(settings.topic(DETAILS.name), details(order_id), order_id, NUMBER)
     assert 0 == producer.flush(20)
     with worker_of(settings, tmp_path / "state"):
         wait_for(lambda: len(sent(settings)) == 2, "the good orders' e-mails")
@@ -116,9 +116,7 @@ def _about(letter: Any, *names: str) -> list[str]:
     return [headers[f"__streams.errors.{name}"].decode() for name in names]
 
 
-def test_record_older_than_what_is_remembered_is_a_dead_letter(
-    kafka: LocalKafka, unique: str, tmp_path: Path
-) -> None:
+def test_record_older_than_what_is_remembered_is_a_dead_letter(kafka: LocalKafka, unique: str, tmp_path: Path) -> None:
     """After five weeks of downtime nobody knows any more whether a command was carried out: a person decides."""
     settings = settings_for(kafka.bootstrap_servers, unique)
     producer = Producer(config.plain_producer(settings))

@@ -40,9 +40,7 @@ def settings(kafka: LocalKafka, unique: str) -> Settings:
     """Return settings of topics that hold both halves of all orders."""
     settings = settings_for(kafka.bootstrap_servers, unique)
     commands = {key: CODEC.encode_record(COMMAND, command_fields(key, str(uuid.uuid4()))) for key in ORDERS}
-    details = {
-        key: CODEC.encode_record(RETRIEVED, {"retrieved_at": 1, "order": order_fields(key)}) for key in ORDERS
-    }
+    details = {key: CODEC.encode_record(RETRIEVED, {"retrieved_at": 1, "order": order_fields(key)}) for key in ORDERS}
     produce(settings, COMMANDS.name, commands)
     produce(settings, DETAILS.name, details)
     return settings

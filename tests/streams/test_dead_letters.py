@@ -58,4 +58,4 @@ def test_record_that_is_too_large_goes_without_its_value() -> None:
     letter = dead_letter(Refusal(huge, "too-large", "9 MB"), str)
     assert (b"key", None) == (letter.key, letter.value)
     left_out = dict(letter.headers)["rejoinder.left-out-bytes"]
-    assert len(huge.value or b"") + len("trace" "x") == int(left_out)
+    assert len(huge.value or b"") + len("tracex") == int(left_out)

@@ -108,6 +108,9 @@ class Recorder:
         self.delivered.append({partition: list(some) for partition, some in jobs.items()})
         return {partition: f"done {len(some)}" for partition, some in jobs.items()}
 
+    def stop(self) -> None:
+        """Nothing takes long here."""
+
     def settle(self, batch: Batch, outcomes: Any) -> None:
         """Refuse what is bad again, this time for good."""
         for record in batch:

@@ -19,7 +19,7 @@ import struct
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple, TypeAlias
 
-from streams.errors import ConfigurationError, Corrupt
+from streams.errors import ConfigurationError
 from streams.services.email.notes import Mark, Note
 from streams.services.email.outcome import InDoubt, Outcome, Refused, Sent
 from streams.settings import InDoubt as InDoubtSetting
@@ -38,6 +38,14 @@ class Status(IntEnum):
     FAILED_PERMANENTLY = 4
     DOUBTFUL = 5
     DROPPED = 6
+
+
+class CorruptRow(Exception):
+    """
+    Bytes that are no row of the ledger.
+
+    No `errors.Corrupt`: the changelog holds the same bytes, so a restore would bring them again, for ever.
+    """
 
 
 class Verdict(Enum):
@@ -105,7 +113,7 @@ def decode(data: bytes) -> Row:
     Return the row of *data*.
 
     Raises:
-        Corrupt: *data* is none.
+        CorruptRow: *data* is none.
         ConfigurationError: *data* was written by a later release.
     """
     try:
@@ -119,14 +127,14 @@ def decode(data: bytes) -> Row:
         )
         at = _HEAD.size + _FIXED.size
         if len(data) != at + sum(lengths):
-            raise Corrupt(f"ledger row of {len(data)} bytes, {at + sum(lengths)} expected: {data[:80].hex()}")
+            raise CorruptRow(f"ledger row of {len(data)} bytes, {at + sum(lengths)} expected: {data[:80].hex()}")
         texts = []
         for length in lengths:
             texts.append(data[at : at + length].decode())
             at += length
         return Row(Status(status), due_ms, claimed_ms, changed_ms, attempts, doubts, offset, store_id, *texts)
     except (struct.error, ValueError) as exc:
-        raise Corrupt(f"ledger row can't be read: {exc}: {data[:80].hex()}") from exc
+        raise CorruptRow(f"ledger row can't be read: {exc}: {data[:80].hex()}") from exc
 
 
 # What is to be done about a SendEmail.
@@ -257,9 +265,14 @@ def settled(row: Row, outcome: Outcome | Hold | Drop, setting: InDoubtSetting, n
         case Hold(reason):
             status = Status.DOUBTFUL
             doubts += 1
-        case InDoubt(reason):
-            status = Status.DOUBTFUL if setting is InDoubtSetting.HOLD else Status.FAILED
+        case InDoubt(reason) if setting is InDoubtSetting.HOLD:
+            status = Status.DOUBTFUL
             doubts += 1
+        case InDoubt(reason):
+            status = Status.FAILED
+            doubts += 1
+            # EmailFailed carries it: whoever reads that the mail wasn't accepted is told that it may have been.
+            reason = f"in doubt: {reason}"
     return row._replace(
         status=status, due_ms=now_ms + ttl_ms, changed_ms=at_ms, doubts=doubts, reason=reason[:REASON_CHARS_MAX]
     )

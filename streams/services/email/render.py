@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_datetime as format_local_datetime
 from babel.numbers import NumberPattern, format_decimal
-from email_validator import EmailNotValidError, validate_email
+from email_validator import validate_email
 from iso4217 import Currency
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
@@ -44,6 +44,7 @@ _POLICY: Final = SMTP.clone(cte_type="7bit")
 _CODE_AT_NUMBER: Final = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 _HEADER_NAME: Final = re.compile(rb"^([!-9;-~]+):", re.MULTILINE)
 _DISPLAY_NAME_CHARS_MAX: Final = 200
+_DIGITS_MAX: Final = 50  # An int times a long has 29 at most; Python's own 28 would be one too few.
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 _ENVIRONMENT: Final = Environment(
@@ -83,7 +84,7 @@ def sender_of(text: str) -> Address:
     name, address = parseaddr(text)
     try:
         return Address(display_name=_for_header(name), addr_spec=_ascii_address(address))
-    except EmailNotValidError as exc:
+    except (ValueError, HeaderParseError) as exc:
         raise ConfigurationError(f"REJOINDER_EMAIL_FROM={text!r}: {exc}; allowed: Name <address>") from exc
 
 
@@ -154,7 +155,8 @@ def money(amount: int, currency: str, locale: Locale) -> str:
         standard.exp_plus,
         standard.number_pattern,
     )
-    text = pattern.apply(Decimal(amount).scaleb(-exponent), locale, currency=currency, currency_digits=False)
+    with localcontext(prec=_DIGITS_MAX):
+        text = pattern.apply(Decimal(amount).scaleb(-exponent), locale, currency=currency, currency_digits=False)
     # As CLDR has it ("currency spacing"), and babel leaves to us: a code is kept apart from its number.
     return _CODE_AT_NUMBER.sub("\u00a0", str(text))
 
@@ -231,9 +233,10 @@ def _recipient(name: str, address: str) -> Address:
     """Return the To; refuse what is no address, and what needs a mail server with SMTPUTF8."""
     try:
         ascii_address = _ascii_address(address)
-    except EmailNotValidError as exc:
+        return Address(display_name=_for_header(name)[:_DISPLAY_NAME_CHARS_MAX], addr_spec=ascii_address)
+    except (ValueError, HeaderParseError) as exc:
+        # A ValueError is what email_validator raises, and what Python's header parser finds beyond it.
         raise Unsendable(f"the customer's address can't be used: {exc}") from exc
-    return Address(display_name=_for_header(name)[:_DISPLAY_NAME_CHARS_MAX], addr_spec=ascii_address)
 
 
 def _ascii_address(address: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from email.headerregistry import Address
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -48,6 +49,9 @@ class Sender(Protocol):
 
     async def send(self, mail: Mail, note: Callable[[], None], begin_by: float) -> Outcome:
         """Send *mail*, begun by *begin_by* (the loop's time) or not at all; call *note* right before the final dot."""
+
+    def stop(self) -> None:
+        """Begin no further mail; any thread may call it."""
 
 
 class Rules(NamedTuple):
@@ -105,6 +109,15 @@ class EmailService:
         # Mails that were settled last, by partition: whether that was committed is seen at the next claim.
         self._settled: dict[int, list[str]] = {}
 
+    def stop(self) -> None:
+        """
+        Begin no further mail, so that `deliver` ends with those in sending; any thread may call it.
+
+        The others fail for now, and are asked for again. They can't be left as claimed: whoever takes the partition
+        over hasn't this machine's notes, so to him all of the batch would be in doubt.
+        """
+        self._smtp.stop()
+
     # Step 1.
 
     def claim(self, batch: Batch) -> list[Job]:
@@ -119,15 +132,19 @@ class EmailService:
         batch.load(list(dict.fromkeys(email_id.encode() for email_id in [*email_ids, *settled])))
         self._forget_notes(batch, settled)
         seen: set[str] = set()
-        return [self._claim(batch, record, body, seen) for record, body in zip(batch.records, bodies, strict=True)]
+        return [self._claim(batch, record, body, seen) for record, body in zip(batch, bodies, strict=True)]
 
     def _read(self, batch: Batch, record: Record) -> dict[str, Any] | Refusal:
         age_ms = batch.now_ms - record.timestamp_ms
         if age_ms > self._rules.ledger_ttl_ms:
             return Refusal(record, "expired", f"{age_ms // DAY_MS} days old: its row may have been forgotten already")
-        return self._reader.read(
+        body = self._reader.read(
             record, _SEND_EMAIL, lambda body: (body["command"]["order_id"], body["order"]["order_id"])
         )
+        if not isinstance(body, Refusal):
+            # A UUID in capitals is the same one: one row, one note, one mail.
+            body["email_id"] = body["email_id"].lower()
+        return body
 
     def _forget_notes(self, batch: Batch, email_ids: Sequence[str]) -> None:
         for email_id in email_ids:
@@ -203,22 +220,37 @@ class EmailService:
         if job.found is not None:
             return job.found
         assert job.row is not None
-        assert job.body is not None
+        mail = self._render(job, job.row)
+        if isinstance(mail, Refused):
+            return mail
         email_id, attempt = job.email_id, job.row.attempts
 
         def note() -> None:
             self._notes.write(email_id, attempt, Note(Mark.DOT, self._now_ms()))
 
         try:
-            mail = render(job.body, self._rules.sender, job.row.message_id, job.row.claimed_ms)
             outcome = await self._smtp.send(mail, note, begin_by)
-        except Unsendable as exc:
-            return Refused(permanent=True, reason=str(exc))
         except Unavailable as exc:
             # Of the note: what can't be noted isn't sent.
             return Refused(permanent=False, reason=str(exc))
         self._note(email_id, attempt, outcome)
         return outcome
+
+    def _render(self, job: Job, row: Row) -> Mail | Refused:
+        """Return the mail, or why there is none: what one customer typed must not stop everybody's mails."""
+        assert job.body is not None
+        try:
+            return render(job.body, self._rules.sender, row.message_id, row.claimed_ms)
+        except Unsendable as exc:
+            return Refused(permanent=True, reason=str(exc))
+        except Exception as exc:  # noqa: BLE001 - of libraries that read what anybody typed.
+            name = type(exc).__name__
+            # Only where it was raised: its text may quote a name or an address.
+            where = "".join(traceback.format_tb(exc.__traceback__))
+            _log.error("e-mail %s can't be rendered: %s\n%s", job.email_id, name, where)
+            # No file handles or no memory: that passes.
+            permanent = not isinstance(exc, OSError | MemoryError)
+            return Refused(permanent, f"the mail can't be rendered: {name}; the e-mail service's log says where")
 
     def _note(self, email_id: str, attempt: int, outcome: Outcome) -> None:
         """Note the mail server's answer: it takes the doubt away should this end before the ledger has it."""
@@ -241,12 +273,13 @@ class EmailService:
         """
         Put the rows that say what became of *done*, produce what they say, refuse what is no SendEmail.
 
-        ``done[i]`` answers ``batch.records[i]``; None: there are no records. Rows that are due are forgotten.
+        ``done[i]`` answers ``batch.records[i]``, and may go on where the batch was cut off at a record that failed.
+        None: there are no records. Rows that are due are forgotten.
         """
-        done = done or []
+        done = (done or [])[: len(batch.records)]
         email_ids = list(dict.fromkeys(one.job.email_id for one in done if one.job.email_id))
         batch.load(list(dict.fromkeys([*(email_id.encode() for email_id in email_ids), *batch.due])))
-        for one in done:
+        for _, one in zip(batch, done, strict=True):
             self._settle(batch, one)
         self._settled[batch.partition] = email_ids
         asked = {email_id.encode() for email_id in email_ids}

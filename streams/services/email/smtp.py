@@ -88,6 +88,7 @@ class SmtpSender:
         self._free = asyncio.Semaphore(connections)
         self._idle: list[SMTP] = []
         self._closed = False
+        self._stopping = False
 
     async def __aenter__(self) -> Self:
         """Use it in an async with-statement."""
@@ -102,6 +103,10 @@ class SmtpSender:
         self._closed = True
         idle, self._idle = self._idle, []
         await asyncio.gather(*map(_quit, idle))
+
+    def stop(self) -> None:
+        """Begin no further mail: each is refused, not for ever. Those in sending end. Any thread may call it."""
+        self._stopping = True
 
     async def send(self, mail: Mail, note: Callable[[], None], begin_by: float) -> Outcome:
         """
@@ -122,6 +127,8 @@ class SmtpSender:
         except TimeoutError:
             return too_late
         try:
+            if self._stopping:
+                return Refused(permanent=False, reason=f"{self._url.where}: the e-mail service is stopping")
             if asyncio.get_running_loop().time() > begin_by:
                 return too_late
             delivery = _Delivery(mail, note)

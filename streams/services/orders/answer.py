@@ -15,7 +15,7 @@ SOURCE: Final = "/orders"
 RETRIEVED: Final = "orders.OrderDetailsRetrieved"
 NOT_FOUND: Final = "orders.OrderDetailsNotFound"
 _QUERY: Final = "orders.GetOrderDetails"
-_ANSWER_BYTES_MAX: Final = DETAILS.record_bytes_max - 16_384
+ANSWER_BYTES_MAX: Final = DETAILS.record_bytes_max - 16_384
 """What the topic takes, less the headers and Kafka's own."""
 
 
@@ -46,7 +46,7 @@ def answer(batch: Batch, database: Database, reader: Reader, *, with_headers: bo
             body = {"query_id": query_id, "retrieved_at": batch.now_ms, "order": order}
         headers = _headers(event_id, name, batch.now_ms, query_id, record.headers) if with_headers else []
         value = reader.codec.encode_record(name, body)
-        if len(value) > _ANSWER_BYTES_MAX:
+        if len(order_id.encode()) + len(value) > ANSWER_BYTES_MAX:
             batch.refuse(record, "answer-too-large", f"order {order_id!r} takes {len(value)} bytes as a record")
         else:
             batch.send(DETAILS.name, order_id.encode(), value, headers)

@@ -132,7 +132,8 @@ class Database:
         One select for up to 30,000 ids: order, customer and lines are of one version, because one statement sees one
         snapshot.
         """
-        unique = list(dict.fromkeys(order_ids))
+        # PostgreSQL's text holds no NUL and takes none in a parameter: no order is called so.
+        unique = [order_id for order_id in dict.fromkeys(order_ids) if "\0" not in order_id]
         found: dict[str, dict[str, Any]] = {}
         with self._transaction() as connection:
             for start in range(0, len(unique), _IDS_MAX):

@@ -8,22 +8,26 @@ order's version makes harmless, as no version replaces a newer one or itself.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import logging
+from typing import Any, NamedTuple
 
 from schemas.codec import Codec
 from streams.batch import Output
 from streams.headers import cloud_event_headers
-from streams.services.orders.answer import RETRIEVED, SOURCE
+from streams.services.orders.answer import ANSWER_BYTES_MAX, RETRIEVED, SOURCE
 from streams.services.orders.database import Database
 from topology.ids import uuid5
 from topology.topics import DETAILS
+
+_log = logging.getLogger(__name__)
 
 
 class Publications(NamedTuple):
     """
     Records to produce, partitioned by their key, and the changes that are then published.
 
-    Several changes of one order are one record: only its newest version is of use.
+    Several changes of one order are one record: only its newest version is of use. An order that can't be published
+    is logged and has no record, but its changes count as published: they would hold up all others for ever.
     """
 
     outputs: list[Output]
@@ -44,10 +48,27 @@ def publications(
     details = database.details_of([order_id for _, order_id in changes])
     outputs = []
     for order_id, order in details.items():
+        value = _encoded(codec, order, now_ms)
+        if value is None:
+            continue
         event_id = uuid5(f"published/{order['version']}/{order_id}")
         headers = (
             cloud_event_headers(id=event_id, source=SOURCE, type=RETRIEVED, time_ms=now_ms) if with_headers else []
         )
-        value = codec.encode_record(RETRIEVED, {"query_id": None, "retrieved_at": now_ms, "order": order})
         outputs.append(Output(DETAILS.name, order_id.encode(), value, headers))
     return Publications(outputs, [outbox_id for outbox_id, _ in changes])
+
+
+def _encoded(codec: Codec, order: dict[str, Any], now_ms: int) -> bytes | None:
+    """Return the record's value, None if there can't be one."""
+    order_id, version = order["order_id"], order["version"]
+    try:
+        value = codec.encode_record(RETRIEVED, {"query_id": None, "retrieved_at": now_ms, "order": order})
+    except ValueError as exc:
+        # Not the error's text, which may quote the customer.
+        _log.error("order %r, version %d isn't published, mend it: %s", order_id, version, type(exc).__name__)
+        return None
+    if (size := len(order_id.encode()) + len(value)) > ANSWER_BYTES_MAX:
+        _log.error("order %r, version %d isn't published: it takes %d bytes as a record", order_id, version, size)
+        return None
+    return value

@@ -149,6 +149,7 @@ async def test_connection_that_breaks_after_the_dot_fails_for_now_and_is_counted
         await world.run(service, command())
         name, body = world.said[0]
         assert (FAILED, False) == (name, body["permanent"])
+        assert body["reason"].startswith("in doubt: ")
         assert (Status.FAILED, 1) == (world.row().status, world.row().doubts)
         await world.run(service, command())
     assert [2] == [len(times) for times in world.server.arrivals.values()]

@@ -168,6 +168,8 @@ def test_language_falls_back(wanted: str, language: str, locale: str) -> None:
         (1_295, "RSD", "en", "RSD\u00a012.95"),
         (1_295, "IQD", "en", "IQD\u00a01.295"),
         (0, "CHF", "de_CH", "CHF\u00a00.00"),
+        # The schema's largest quantity times its largest price: 29 digits, one more than Python's decimals have.
+        ((2**31 - 1) * (2**63 - 1), "EUR", "en", "€198,070,406,193,427,123,593,837,281.29"),
     ],
 )
 def test_money_is_in_iso_minor_units(amount: int, currency: str, locale: str, expected: str) -> None:
@@ -216,6 +218,8 @@ def test_instant_out_of_range_is_unsendable(send_email: dict[str, Any], placed_a
         "jürgen@example.com",
         "ann@[127.0.0.1]",
         f"ann@{'a' * 64}.example",
+        # What email_validator takes and Python's header parser doesn't.
+        "=?utf-8?q?a?=@example.com",
     ],
 )
 def test_what_is_no_address_is_unsendable(send_email: dict[str, Any], address: str) -> None:
@@ -314,7 +318,7 @@ def test_sender_is_read(text: str, name: str, address: str) -> None:
     assert (name, address) == (sender.display_name, sender.addr_spec)
 
 
-@pytest.mark.parametrize("text", ["", "Tea Shop", "Tea Shop <orders>"])
+@pytest.mark.parametrize("text", ["", "Tea Shop", "Tea Shop <orders>", "=?utf-8?q?a?=@example.com"])
 def test_sender_without_an_address_is_a_configuration_error(text: str) -> None:
     """At start, not at the first mail."""
     with pytest.raises(ConfigurationError, match="REJOINDER_EMAIL_FROM"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,14 @@ from streams.batch import Record
 from streams.errors import Unavailable
 from streams.headers import header
 from streams.local.smtp import Misbehaviour, Stage
+from streams.services.email import ledger
 from streams.services.email import service as service_module
-from streams.services.email.ledger import Status
+from streams.services.email.ledger import CorruptRow, Status
 from streams.services.email.notes import Notes
+from streams.services.email.outcome import Sent
+from streams.services.email.render import Mail
+from streams.services.email.service import Done
+from streams.settings import InDoubt
 from tests.streams.services.world import FAILED, ID, SENT, TTL_MS, World, clock_ms
 from topology.policy import DAY_MS
 from topology.topics import EMAIL_EVENTS
@@ -187,6 +193,91 @@ async def test_delivery_ends_though_the_mail_server_hangs(
     assert time.monotonic() - began < 5
     assert [FAILED] * 40 == world.events
     assert {False} == {body["permanent"] for _, body in world.said}
+
+
+async def test_stopped_service_begins_no_further_mail(world: World, command: Callable[..., Record]) -> None:
+    """Those in sending end, all others fail for now: a batch ends within one mail's time, not within all of theirs."""
+    world.server.react(Stage.MAIL, Misbehaviour.HANG, times=100)
+    records = [command(f"5f0c7e9e-1111-5222-8333-{number:012}", f"order-{number}") for number in range(40)]
+    async with world.life() as service:
+        jobs = world.claim(service, *records)
+        delivery = asyncio.create_task(world.deliver(service, jobs))
+        async with asyncio.timeout(5):
+            while world.server.connections < 5:  # noqa: ASYNC110 -- the server is another thread's.
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(service.stop)
+            done = await delivery
+        batch = world.batch(records)
+        service.settle(batch, done)
+        world.commit(batch)
+    assert 5 == world.server.connections
+    assert [False] * 40 == [body["permanent"] for _, body in world.said]
+    assert 35 == sum(body["reason"].endswith("the e-mail service is stopping") for _, body in world.said)
+    assert {Status.FAILED} == {ledger.decode(row).status for row in world.rows.values()}
+
+
+async def test_mail_on_which_rendering_fails_fails_alone(
+    world: World, command: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For ever, if it is the mail's own; the log says where, and nothing of what the customer typed."""
+    other = "6f0c7e9e-1111-5222-8333-444455556666"
+    errors: dict[str, Exception] = {ID: ArithmeticError("eve@example.net"), other: OSError("too many open files")}
+    render = service_module.render  # type: ignore[attr-defined] # Where the service looks it up.
+
+    def fail(body: dict[str, Any], *others: Any) -> Mail:
+        if body["email_id"] in errors:
+            raise errors[body["email_id"]]
+        return render(body, *others)
+
+    monkeypatch.setattr(service_module, "render", fail)
+    async with world.life() as service:
+        third = "7f0c7e9e-1111-5222-8333-444455556666"
+        await world.run(service, command(), command(other, "order-8"), command(third, "order-9"))
+    assert [FAILED, FAILED, SENT] == world.events
+    assert [True, False] == [body["permanent"] for _, body in world.said[:2]]
+    assert "ArithmeticError" in world.said[0][1]["reason"]
+    assert "eve@example.net" not in world.said[0][1]["reason"] + caplog.text
+    assert f"e-mail {ID} can't be rendered: ArithmeticError" in caplog.text
+    assert "in fail" in caplog.text
+
+
+async def test_id_in_capitals_is_the_same_mail(world: World, command: Callable[..., Record]) -> None:
+    """Of another producer: in one batch, in the next, and when a killed worker's notes are read back."""
+    record = command(ID.upper())
+    async with world.life() as service:
+        jobs = world.claim(service, record, command())
+        await world.deliver(service, jobs)
+    async with world.life(InDoubt.HOLD) as service:
+        await world.run(service, record, command())
+        await world.run(service, record)
+    assert (1, [ID.encode()]) == (len(world.server.received), list(world.rows))
+    assert [(SENT, ID)] * 3 == [(name, body["email_id"]) for name, body in world.said]
+
+
+@pytest.mark.parametrize("step", ["claim", "settle"])
+async def test_batch_knows_the_record_on_which_a_step_failed(
+    world: World, command: Callable[..., Record], step: str
+) -> None:
+    """So that what came before it is committed, and the partition is held at it."""
+    other = "6f0c7e9e-1111-5222-8333-444455556666"
+    records = [command(), command(other, "order-8"), command("7f0c7e9e-1111-5222-8333-444455556666", "order-9")]
+    async with world.life() as service:
+        if step == "claim":
+            world.rows[other.encode()] = b"rubbish"
+            batch = world.batch(records)
+            with pytest.raises(CorruptRow):
+                service.claim(batch)
+        else:
+            done = await world.deliver(service, world.claim(service, *records))
+            done[1] = Done(done[1].job._replace(row=None), Sent(1))
+            batch = world.batch(records)
+            with pytest.raises(AssertionError):
+                service.settle(batch, done)
+            before = world.batch(records[: batch.at])
+            service.settle(before, done)
+            world.commit(before)
+            assert [(SENT, ID)] == [(name, body["email_id"]) for name, body in world.said]
+    assert 1 == batch.at
 
 
 async def test_headers_can_be_left_out(world: World, command: Callable[..., Record]) -> None:

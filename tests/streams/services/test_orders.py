@@ -21,7 +21,7 @@ from streams.batch import Batch, Record
 from streams.errors import ConfigurationError, Unavailable
 from streams.headers import header
 from streams.services.orders import database as database_module
-from streams.services.orders.answer import answer
+from streams.services.orders.answer import ANSWER_BYTES_MAX, answer
 from streams.services.orders.database import Database, Line, UnknownOrder
 from streams.services.orders.publish import publications
 from streams.services.records import Reader
@@ -117,6 +117,17 @@ def test_batch_is_looked_up_with_one_select(database: Database) -> None:
     assert 1 == len(selects)
 
 
+def test_id_with_a_nul_is_not_found_and_not_asked_for(database: Database) -> None:
+    """PostgreSQL takes none, and its refusal would hold the partition."""
+    selects: list[str] = []
+    event.listen(database._engine, "before_cursor_execute", lambda *args: selects.append(str(args[3])))
+    assert {"order-000001"} == set(database.details_of(["order\0", "order-000001"]))
+    assert {} == database.details_of(["\0"])
+    [parameters] = selects
+    assert "\0" not in parameters
+    assert "\\x00" not in parameters
+
+
 def test_nothing_asked_for_is_nothing_found(database: Database) -> None:
     """A batch in which all is refused asks for nothing."""
     assert {} == database.details_of([])
@@ -197,6 +208,29 @@ def test_changes_of_one_order_are_published_once_with_the_newest_version(
     assert found.outputs == publications(database, codec, 10, now_ms).outputs
     database.mark_published(found.outbox_ids)
     assert ([], []) == publications(database, codec, 10, now_ms)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [Line("BIG", "x" * ANSWER_BYTES_MAX, 1, 1), Line("MANY", "Tea", 2**31, 0)],
+    ids=["larger than the topic takes", "quantity larger than the schema's int"],
+)
+def test_order_that_cant_be_published_holds_up_no_other(
+    tmp_path: Path, codec: Codec, now_ms: int, caplog: pytest.LogCaptureFixture, line: Line
+) -> None:
+    """It is logged, without what is in it, and counts as published. On SQLite, which keeps any number."""
+    with Database(f"sqlite:///{tmp_path / 'orders.sqlite'}", publish_changes=True) as database:
+        database.create_schema()
+        database.seed(2)
+        database.change("order-000001", lines=[line])
+        database.change("order-000002")
+        found = publications(database, codec, 10, now_ms)
+        assert [b"order-000002"] == [output.key for output in found.outputs]
+        database.mark_published(found.outbox_ids)
+        assert [] == database.unpublished(10)
+    [logged] = caplog.messages
+    assert "'order-000001', version 2 isn't published" in logged
+    assert line.name not in logged
 
 
 def test_change_while_publishing_stays_unpublished(database: Database, codec: Codec, now_ms: int) -> None:
