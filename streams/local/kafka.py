@@ -211,7 +211,7 @@ class LocalKafka:
         home = self._home(broker)
         if (home / "data" / "meta.properties").exists():
             return
-        arguments = ["format", "--cluster-id", cluster_id, "--config", str(home / "server.properties")]
+        arguments = ["format", f"--cluster-id={cluster_id}", "--config", str(home / "server.properties")]
         command = [*_java(jars), "kafka.tools.StorageTool", *arguments]
         with JavaProcess(f"{home}: formatting", command, home / "format.log") as process:
             status = process.wait(_FORMAT_S_MAX)
@@ -220,14 +220,15 @@ class LocalKafka:
 
     def _cluster_id(self) -> str:
         """
-        Return the cluster's id: 16 random bytes, chosen once for each directory.
+        Return the cluster's id: 16 bytes, all but the first random, chosen once for each directory.
 
         Raises:
             LocalKafkaError: The directory has another number of brokers.
         """
         path = self.directory / "cluster.json"
         if not path.exists():
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            # The first byte keeps the id from beginning with a dash, which Kafka's tools would take for an option.
+            cluster_id = base64.urlsafe_b64encode(b"R" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
             unfinished = path.with_suffix(".new")
             unfinished.write_text(json.dumps({"id": cluster_id, "brokers": self._brokers}), encoding="utf-8")
             unfinished.replace(path)

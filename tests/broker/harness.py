@@ -8,10 +8,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams import settings as settings_module
@@ -203,25 +204,38 @@ class Worker:
 
 def produce(settings: Settings, topic: str, values: Mapping[str, bytes]) -> None:
     """Produce *values* by key, murmur2-partitioned, as outside programs do."""
-    producer = Producer(config.plain_producer(settings))
+    producer = _producer(settings.bootstrap_servers)
     for key, value in values.items():
         producer.produce(settings.topic(topic), value, key.encode())
     assert producer.flush(30) == 0
 
 
+@cache
+def _producer(bootstrap_servers: str) -> Producer:
+    """Return a producer that all tests of a broker share: a new one takes half a second."""
+    return Producer(config.plain_producer(settings_module.load(bootstrap_servers=bootstrap_servers)))
+
+
 def read_all(settings: Settings, topic: str, isolation: str = "read_committed") -> list[Any]:
     """Return all records of a topic, up to the end of each partition."""
     consumer = Consumer(
-        config.common(settings) | {"group.id": "nobody", "isolation.level": isolation, "enable.partition.eof": True}
+        config.common(settings)
+        | {
+            "group.id": "nobody",
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 5,
+            "auto.offset.reset": "error",
+        }
     )
     name = settings.topic(topic)
-    consumer.assign([TopicPartition(name, number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
+    consumer.assign([TopicPartition(name, number, 0) for number in range(PARTITIONS)])
     found: list[Any] = []
     ended: set[int | None] = set()
     deadline_s = time.monotonic() + 30
     while len(ended) < PARTITIONS:
         assert time.monotonic() < deadline_s, f"{name} isn't read to its end"
-        for message in consumer.consume(10_000, 0.2):
+        for message in consumer.consume(10_000, 0.05):
             error = message.error()
             if error is None:
                 found.append(message)
