@@ -107,7 +107,7 @@ def _start(
     database = Database(settings.orders_url)
     database.create_schema()
     order_ids = database.seed(orders)
-    console.print(f"[green]✓[/] {orders} orders in {settings.orders_url}")
+    console.print(f"[green]✓[/] {orders} orders in {settings.orders_url}", soft_wrap=True)
     environment = {f"{PREFIX}{name.upper()}": as_environment(name, value) for name, value in chosen.items()}
     system = System(where, environment, workers, PARTITIONS)
     stack.callback(system.stop)
@@ -144,9 +144,9 @@ def _show(console: Console, summary: Summary, mail: Path | None, where: Path) ->
         table.add_row("workers killed", str(summary.kills))
     table.add_row("commands per second", f"{summary.per_second:,.0f}")
     table.add_row("command to mail", f"p50 {summary.latency_ms_p50:,.0f} ms, p99 {summary.latency_ms_p99:,.0f} ms")
-    table.add_row("one of the mails", str(mail))
-    table.add_row("logs", str(where))
     console.print(table)
+    # Not in the table: a path that is cut off to fit can't be copied.
+    console.print(f" one of the mails     {mail}\n logs                 {where}", soft_wrap=True)
 
 
 def _keep(console: Console, settings: Settings, system: System, smtp: LocalSmtp) -> None:
