@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -204,16 +203,17 @@ class Worker:
 
 def produce(settings: Settings, topic: str, values: Mapping[str, bytes]) -> None:
     """Produce *values* by key, murmur2-partitioned, as outside programs do."""
-    producer = _producer(settings.bootstrap_servers)
+    servers = settings.bootstrap_servers
+    if servers not in _producers:
+        _producers[servers] = Producer(config.plain_producer(settings))
+    producer = _producers[servers]
     for key, value in values.items():
         producer.produce(settings.topic(topic), value, key.encode())
     assert producer.flush(30) == 0
 
 
-@cache
-def _producer(bootstrap_servers: str) -> Producer:
-    """Return a producer that all tests of a broker share: a new one takes half a second."""
-    return Producer(config.plain_producer(settings_module.load(bootstrap_servers=bootstrap_servers)))
+_producers: dict[str, Producer] = {}
+"""One of each broker, for all tests: a new one takes half a second."""
 
 
 def read_all(settings: Settings, topic: str, isolation: str = "read_committed") -> list[Any]:

@@ -99,7 +99,9 @@ def test_half_owned_partitions_dont_run(
     one, other = (settings.model_copy(update={"instance_id": name}) for name in ("one", "other"))
     orders = keys(400)
     with monkeypatch.context() as patch:
-        patch.setenv("REJOINDER_KAFKA_GROUP_REMOTE_ASSIGNOR", "uniform")
+        # Past the settings, which refuse to pass it through.
+        member_config = config.member
+        patch.setattr(config, "member", lambda *args: member_config(*args) | {"group.remote.assignor": "uniform"})
         with Worker(one, tmp_path / "one") as first:
             wait_for_work(first)
             with Worker(other, tmp_path / "other") as second:
