@@ -1,0 +1,1 @@
+"""Benchmarks: a script per question; medians and ratios. `python -m bench` lists them."""
