@@ -161,7 +161,10 @@ class Settings(BaseSettings):
         "", pattern=r"^[a-zA-Z0-9._-]*$", max_length=100, description="Put before every topic's name."
     )
     transaction_timeout: Duration = Field(
-        45_000, ge=1_000, le=900_000, description="When the broker aborts a dead worker's transaction."
+        15_000,
+        ge=1_000,
+        le=900_000,
+        description="When the broker aborts a dead worker's transaction: until then nobody takes its partitions over.",
     )
     batch_records: int = Field(10_000, ge=1, le=100_000, description="Most records in one transaction.")
     headers: Switch = Field(Switch.ON, description="CloudEvents headers on what is produced.")

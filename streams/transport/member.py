@@ -84,6 +84,8 @@ class Member:
         self._eager = config["group.protocol"] == "classic"
         self._consumer = Consumer(config, logger=_librdkafka)
         self._owned: set[TP] = set()
+        self._gone: set[TP] = set()
+        """Revoked or lost in the poll under way."""
         self._consumer.subscribe(
             list(topics.values()), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -103,6 +105,7 @@ class Member:
         """
         # The first is waited for, and then no longer than for what has come already: a batch grows with the load.
         # Any: the stubs say that all parts of a message may be None, which holds for errors only.
+        self._gone.clear()
         first: Any = self._consumer.poll(timeout_s)
         messages: list[Any] = [first, *self._consumer.consume(records_max - 1, 0)] if first is not None else []
         names = self._declared_names
@@ -118,7 +121,15 @@ class Member:
                 records[partition].append(record)
             except KeyError:
                 records[partition] = [record]
+        if self._gone:
+            # Records may have come before their partition went, in the same poll. Should it have come back in that poll
+            # too, they may be another's by now: what is assigned anew is read from its committed position.
+            ends = {tp: offset for tp, offset in ends.items() if tp not in self._gone}
+            records = {number: left for number, some in records.items() if (left := self._without_gone(some))}
         return Polled(records, ends, self._consumer.consumer_group_metadata())
+
+    def _without_gone(self, records: list[Record]) -> list[Record]:
+        return [record for record in records if TP(record.topic, record.partition) not in self._gone]
 
     def _special(self, message: Any, ends: dict[TP, int]) -> None:
         error = message.error()
@@ -192,6 +203,7 @@ class Member:
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition], gone: frozenset[TP]) -> None:
         self._owned -= gone
+        self._gone |= gone
         if self._eager:
             consumer.unassign()
         else:

@@ -1,0 +1,148 @@
+"""The member: what a poll brings when partitions come and go in the middle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+from confluent_kafka import KafkaError, TopicPartition
+
+from streams.transport import member as module
+from streams.transport.member import TP, Member
+
+TOPIC: Final = "commands"
+PREFIX: Final = "shop."
+
+
+class Message:
+    """A record of partition *number* at *offset*; with *error*, an event."""
+
+    def __init__(self, number: int, offset: int, error: KafkaError | None = None) -> None:
+        self._number, self._offset, self._error = number, offset, error
+
+    def error(self) -> KafkaError | None:
+        """See confluent_kafka."""
+        return self._error
+
+    def topic(self) -> str:
+        """See confluent_kafka."""
+        return PREFIX + TOPIC
+
+    def partition(self) -> int:
+        """See confluent_kafka."""
+        return self._number
+
+    def offset(self) -> int:
+        """See confluent_kafka."""
+        return self._offset
+
+    def timestamp(self) -> tuple[int, int]:
+        """See confluent_kafka."""
+        return 0, 0
+
+    def key(self) -> bytes:
+        """See confluent_kafka."""
+        return b"k"
+
+    value = key
+
+    def headers(self) -> None:
+        """See confluent_kafka."""
+
+
+class Consumer:
+    """Librdkafka's consumer: *script* holds what is served, messages and rebalances, in order."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.script: list[Message | Callable[[], None]] = []
+
+    def subscribe(self, _topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
+        """See confluent_kafka."""
+        self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost
+
+    def assign_now(self, number: int) -> None:
+        """Serve an assignment."""
+        self._on_assign(self, [TopicPartition(PREFIX + TOPIC, number)])
+
+    def lose_now(self, number: int) -> None:
+        """Serve a loss."""
+        self._on_lost(self, [TopicPartition(PREFIX + TOPIC, number)])
+
+    def revoke_now(self, number: int) -> None:
+        """Serve a revocation."""
+        self._on_revoke(self, [TopicPartition(PREFIX + TOPIC, number)])
+
+    def poll(self, _timeout_s: float) -> Message | None:
+        """Serve up to the first message."""
+        found = self.consume(1, 0)
+        return found[0] if found else None
+
+    def consume(self, count: int, _timeout_s: float) -> list[Message]:
+        """Serve up to *count* messages, and the rebalances among them."""
+        found: list[Message] = []
+        while self.script and len(found) < count:
+            step = self.script.pop(0)
+            if isinstance(step, Message):
+                found.append(step)
+            else:
+                step()
+        return found
+
+    def consumer_group_metadata(self) -> None:
+        """See confluent_kafka."""
+
+    incremental_assign = incremental_unassign = pause = lambda *_: None
+
+
+class Listener:
+    """Hears nothing."""
+
+    assigned = revoked = lost = out_of_range = lambda *_: None
+
+
+@pytest.fixture
+def member(monkeypatch: pytest.MonkeyPatch) -> Member:
+    """Return a member over `Consumer`."""
+    monkeypatch.setattr(module, "Consumer", Consumer)
+    return Member({"group.protocol": "consumer"}, {TOPIC: PREFIX + TOPIC}, Listener())
+
+
+def _scripted(member: Member) -> Consumer:
+    consumer: Any = member._consumer
+    return consumer  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("how", ["lost", "revoked"])
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_records_of_a_partition_that_goes_in_the_same_poll_are_left_out(
+    member: Member, how: str, comes_back: bool
+) -> None:
+    """
+    A worker that slept finds a record, the loss of its partition and the partition's return in one poll.
+
+    The record may be another's by now, so it must not be decided, and its end of partition not be committed.
+    """
+    consumer = _scripted(member)
+    go = {"lost": consumer.lose_now, "revoked": consumer.revoke_now}[how]
+    consumer.script = [lambda: consumer.assign_now(0), lambda: consumer.assign_now(1)]
+    member.poll(100, 0)
+    end = KafkaError(KafkaError._PARTITION_EOF)
+    consumer.script = [Message(0, 7), Message(1, 3), Message(0, 8, end), Message(1, 4, end), lambda: go(0)]
+    if comes_back:
+        consumer.script.append(lambda: consumer.assign_now(0))
+    polled = member.poll(100, 0)
+    assert {1: [3]} == {number: [record.offset for record in some] for number, some in polled.records.items()}
+    assert {TP(TOPIC, 1): 4} == polled.ends
+
+
+def test_records_after_the_return_of_a_partition_come(member: Member) -> None:
+    """What was left out of one poll doesn't concern the next."""
+    consumer = _scripted(member)
+    consumer.script = [
+        lambda: consumer.assign_now(0), Message(0, 7), lambda: consumer.lose_now(0), lambda: consumer.assign_now(0),
+    ]  # fmt: skip
+    first = member.poll(100, 0)
+    consumer.script = [Message(0, 9)]
+    second = member.poll(100, 0)
+    assert ({}, [9]) == (first.records, [record.offset for record in second.records[0]])
