@@ -48,9 +48,8 @@ def settings_for(bootstrap_servers: str, unique: str, **more: Any) -> Settings:
         topic_prefix=f"{unique}.",
         application_id=unique,
         partitions=PARTITIONS,
-        replication_factor=1,
         transaction_timeout=10_000,
-        **more,
+        **({"replication_factor": 1} | more),
     )
     Cluster(settings).apply()
     return settings
@@ -141,7 +140,7 @@ def open_session(
     group = f"{settings.application_id}-worker"
     transaction = transaction_type(config.transactional(settings, group))
     changelog = settings.topic(PROCESSES_CHANGELOG.name)
-    options = StoreOptions(64)
+    options = StoreOptions(min(settings.store_memory_mib, 64))
     names = {name: settings.topic(name) for name in INPUTS}
 
     def open_partition(number: int) -> Partition:
