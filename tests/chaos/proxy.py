@@ -43,6 +43,8 @@ _RESPONSE: Final = struct.Struct(">ii")
 """Length, correlation id."""
 _RESET: Final = struct.pack("ii", 1, 0)
 """Linger for no time: what closes then is reset."""
+_START_S_MAX: Final = 180.0
+"""Three brokers on a machine that is busy with other tests."""
 _STOP_S_MAX: Final = 10.0
 
 
@@ -376,8 +378,12 @@ def proxied(directory: Path, brokers: int = 1, **options: Any) -> Iterator[tuple
     """Run a Kafka with a proxy before it; *options* are LocalKafka's. What uses the proxy's address stays behind it."""
     kafka = LocalKafka(directory, brokers=brokers, outside_ports=free_ports(brokers), **options)
     directory.mkdir(parents=True, exist_ok=True)
-    with Proxy(kafka.outside_ports, kafka.outside_targets, directory / "proxy.log") as proxy, kafka:
-        yield kafka, proxy
+    with Proxy(kafka.outside_ports, kafka.outside_targets, directory / "proxy.log") as proxy:
+        try:
+            kafka.start(_START_S_MAX)
+            yield kafka, proxy
+        finally:
+            kafka.stop()
 
 
 if __name__ == "__main__":
