@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from streams.errors import Corrupt
 from streams.settings import Settings
 from streams.store.options import StoreOptions
 from streams.store.partition import Partition, due_of
@@ -39,6 +40,22 @@ def stored(paths: Iterable[Path]) -> list[dict[bytes, bytes]]:
         tables.append(rows)
         store.close()
     return tables
+
+
+def check_readable(settings: Settings, state: Path) -> list[int]:
+    """
+    Compare the stores below *state* with a replay of the changelog, but for those that say themselves they are damaged.
+
+    Returns:
+        The partition numbers of these; a worker restores them as soon as it comes to the damage.
+    """
+    corrupt = []
+    for number, expected in enumerate(replayed(settings)):
+        try:
+            assert [expected] == stored([state / str(number)])
+        except Corrupt:
+            corrupt.append(number)
+    return corrupt
 
 
 def settle(settings: Settings, worker: Worker, orders: Iterable[str], timeout_s: float = SETTLED_S) -> None:

@@ -52,7 +52,7 @@ def _name(case: Case) -> str:
 @pytest.fixture(scope="module")
 def mailing(behind_proxy: tuple[LocalKafka, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailing]:
     """Return the running service, one for all cases."""
-    mailing = Mailing(behind_proxy[0], tmp_path_factory.mktemp("smtp"), "faults-smtp", smtp_timeout="1500ms")
+    mailing = Mailing(behind_proxy[0], tmp_path_factory.mktemp("smtp"), "faults-smtp", smtp_timeout="3s")
     mailing.service.start()
     wait_for(lambda: mailing.service.partitions() == PARTITIONS, "the service is ready", 60)
     yield mailing

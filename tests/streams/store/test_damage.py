@@ -40,18 +40,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def damaged(store: Path, copy: Path, seed: int, names: tuple[str, ...]) -> Path:
-    """Return a *copy* of *store* with some bytes of one file, whose name has one of *names*, changed or cut off."""
+def damage(store: Path, seed: int, names: tuple[str, ...]) -> None:
+    """Change or cut off some bytes of one file of the closed *store*, whose name has one of *names*."""
     dice = random.Random(seed)  # noqa: S311 -- the seed makes the damage.
-    shutil.copytree(store, copy)
-    file = dice.choice([file for file in sorted(copy.iterdir()) if any(name in file.name for name in names)])
+    file = dice.choice([file for file in sorted(store.iterdir()) if any(name in file.name for name in names)])
     content = bytearray(file.read_bytes())
     if dice.random() < 0.5:
         content = content[: dice.randrange(len(content))]
     for _ in range(dice.choice([1, 1, 3]) if content else 0):
         content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
     file.write_bytes(content)
-    return copy
 
 
 def answer(ask: Callable[[], Any]) -> Any:
@@ -66,7 +64,9 @@ def answer(ask: Callable[[], Any]) -> Any:
 @pytest.mark.parametrize("seed", range(30))
 def test_no_wrong_row_is_served_and_none_hidden(store: Path, tmp_path: Path, seed: int, names: tuple[str, ...]) -> None:
     """Reads, the list of rows and the deadlines are those of the checkpoint, or an error: never less, silently."""
-    partition = Partition.open(damaged(store, tmp_path / "0", seed, names), OPTIONS)
+    shutil.copytree(store, tmp_path / "0")
+    damage(tmp_path / "0", seed, names)
+    partition = Partition.open(tmp_path / "0", OPTIONS)
     # A list of files that was cut off may lead to an older state: that has the older checkpoint, and is restored on.
     expected = {key: row for key, row in ROWS.items() if int(key) < partition.position}
     found = [
