@@ -121,6 +121,12 @@ class LocalSmtp:
         with self._lock:
             self._reactions[stage].extend([reaction] * times)
 
+    def forget(self) -> None:
+        """Behave well from now on."""
+        with self._lock:
+            for reactions in self._reactions.values():
+                reactions.clear()
+
     def start(self) -> None:
         """
         Listen.

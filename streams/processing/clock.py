@@ -21,7 +21,9 @@ class Clock:
     """
     Wall clock that never goes back, in Unix milliseconds, and says when deadlines may not be believed.
 
-    After a jump back it goes on at half speed until the wall clock has caught up.
+    After a jump back it goes on at half speed until the wall clock has caught up. After a jump forward it goes on as
+    before, until the wall clock has been ahead for `HOLD_MS`: as it never goes back, a wrong clock that it had followed
+    would make every deadline fire too early even after it was put right.
 
     Attributes:
         now_ms: The wall clock at the last `read`.
@@ -49,7 +51,8 @@ class Clock:
             self._held_until_ms = monotonic_ms + HOLD_MS
             log.warning("clock jumped", jump_s=jump_ms / 1000, deadlines_held_s=HOLD_MS / 1000)
         self._wall_ms, self.monotonic_ms = wall_ms, monotonic_ms
-        self.now_ms = max(self.now_ms + passed_ms // 2, wall_ms)
+        now_ms = max(self.now_ms + passed_ms // 2, wall_ms)
+        self.now_ms = now_ms if self.steady else min(now_ms, self.now_ms + passed_ms)
         return self.now_ms
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, Unavailable
 
 _LOCK: Final = "lock"
 _OWNER_BYTES_MAX: Final = 1_000
@@ -33,7 +33,8 @@ class StateDirectory:
         Create *path*, readable for its owner only, unless it is there, and lock it for *instance*.
 
         Raises:
-            ConfigurationError: another process has it, or it can't be created, written or locked; says who or why.
+            ConfigurationError: another process has it, or it can't be created, opened or locked; says who or why.
+            Unavailable: its disk is full.
         """
         self.path = path
         try:
@@ -53,9 +54,13 @@ class StateDirectory:
                 ) from exc
             raise ConfigurationError(f"{path}: can't be locked: {exc}; use a local file system") from exc
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        owner = f"pid {os.getpid()} on {socket.gethostname()}, instance {instance}, since {since}\n"
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, owner.encode(), 0)
+        line = f"pid {os.getpid()} on {socket.gethostname()}, instance {instance}, since {since}\n".encode()
+        try:
+            os.pwrite(self._file, line, 0)
+            os.ftruncate(self._file, len(line))
+        except OSError as exc:
+            self.close()
+            raise Unavailable(f"{path}: can't be written: {exc}; free some space, or see the system's log") from exc
 
     def partition_path(self, application_id: str, table: str, partition: int) -> Path:
         """

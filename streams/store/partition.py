@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self, cast
 
 import structlog
-from rocksdict import DbClosedError, Rdict, ReadOptions, WriteBatch
+from rocksdict import DbClosedError, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from streams.batch import RowChange
 from streams.errors import Bug, Corrupt, RejoinderError, Unavailable
@@ -209,8 +209,7 @@ class Partition:
         with self._translated():
             read = ReadOptions()
             read.set_iterate_upper_bound(until)
-            keys = cast("Iterator[bytes]", self._db.keys(from_key=self._due_from, read_opt=read))
-            found = list(islice(keys, limit))
+            found = [entry.key() for entry in islice(self._scan(self._due_from, read), limit)]
         self._due_from = found[0] if found else until
         return [(_INSTANT.unpack_from(entry, 1)[0], entry[9:]) for entry in found]
 
@@ -226,8 +225,8 @@ class Partition:
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and rows in key order, as of the first step."""
         with self._translated():
-            for key, row in cast("Iterator[tuple[bytes, bytes]]", self._db.items(from_key=_ROW)):
-                yield key[1:], row
+            for entry in self._scan(_ROW):
+                yield entry.key()[1:], entry.value()
 
     def figures(self) -> Figures:
         """Return approximate sizes."""
@@ -285,6 +284,17 @@ class Partition:
         self._checkpoint = checkpoint
         if deadlines:
             self._due_from = min(self._due_from, deadlines[0])
+
+    def _scan(self, start: bytes, read: ReadOptions | None = None) -> Iterator[RdictIter]:
+        """Yield a cursor, at each entry from *start* on."""
+        cursor = self._db.iter(read)
+        cursor.seek(start)
+        while cursor.valid():
+            yield cursor
+            cursor.next()
+        # A block that can't be read ends it as the last entry does; only this raises. `Rdict.keys` and `items` don't
+        # ask, so a flipped bit would silently hide every deadline behind it.
+        cursor.status()
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

@@ -48,9 +48,8 @@ def settings_for(bootstrap_servers: str, unique: str, **more: Any) -> Settings:
         topic_prefix=f"{unique}.",
         application_id=unique,
         partitions=PARTITIONS,
-        replication_factor=1,
         transaction_timeout=10_000,
-        **more,
+        **({"replication_factor": 1} | more),
     )
     Cluster(settings).apply()
     return settings
@@ -141,7 +140,7 @@ def open_session(
     group = f"{settings.application_id}-worker"
     transaction = transaction_type(config.transactional(settings, group))
     changelog = settings.topic(PROCESSES_CHANGELOG.name)
-    options = StoreOptions(64)
+    options = StoreOptions(min(settings.store_memory_mib, 64))
     names = {name: settings.topic(name) for name in INPUTS}
 
     def open_partition(number: int) -> Partition:
@@ -216,7 +215,7 @@ _producers: dict[str, Producer] = {}
 """One of each broker, for all tests: a new one takes half a second."""
 
 
-def read_all(settings: Settings, topic: str, isolation: str = "read_committed") -> list[Any]:
+def read_all(settings: Settings, topic: str, isolation: str = "read_committed", timeout_s: float = 30) -> list[Any]:
     """Return all records of a topic, up to the end of each partition."""
     consumer = Consumer(
         config.common(settings)
@@ -232,7 +231,7 @@ def read_all(settings: Settings, topic: str, isolation: str = "read_committed") 
     consumer.assign([TopicPartition(name, number, 0) for number in range(PARTITIONS)])
     found: list[Any] = []
     ended: set[int | None] = set()
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + timeout_s
     while len(ended) < PARTITIONS:
         assert time.monotonic() < deadline_s, f"{name} isn't read to its end"
         for message in consumer.consume(10_000, 0.05):

@@ -99,3 +99,23 @@ def test_second_worker_in_one_state_directory_is_refused(
     assert 2 == second.exit_status, second.tail()
     assert f"already in use by pid {worker.pid}" in second.tail()
     assert PARTITIONS == worker.partitions()
+
+
+def test_killed_worker_holds_its_directory_no_longer(
+    settings: Settings, worker: RoleProcess, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """After SIGKILL another takes the directory, whatever name is in its lock file, and does the rest, once."""
+    worker.start()
+    wait_for(lambda: sent(settings), "some e-mails")
+    worker.kill()
+    lock = tmp_path / "worker-0" / "worker" / "lock"
+    assert f"pid {worker.pid} " in lock.read_text()
+    second = RoleProcess("worker", "worker-0", tmp_path, environment)
+    second.start()
+    try:
+        wait_for_mails(settings, ORDERS)
+        assert f"pid {second.pid} " in lock.read_text()
+        wait_for(lambda: committed(settings) == ends(settings), "no lag")
+    finally:
+        second.stop()
+    assert Counter(ORDERS) == sent(settings)

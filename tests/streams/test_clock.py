@@ -84,7 +84,34 @@ def test_second_jump_begins_the_hold_anew() -> None:
     times.pass_ms(HOLD_MS - 1)
     clock.read()
     assert not clock.steady
-    assert START_MS + 10 * JUMP_MS + HOLD_MS - 2 == clock.now_ms
+    assert START_MS + 2 * HOLD_MS - 2 == clock.now_ms
+
+
+def test_clock_that_is_put_right_in_time_has_changed_nothing() -> None:
+    """A day ahead for half a minute: what is decided then and later is dated as if nothing had happened."""
+    times = Times()
+    clock = times.clock()
+    times.pass_ms(1_000, 86_400_000)
+    assert START_MS + 1_000 == clock.read()
+    times.pass_ms(HOLD_MS // 2)
+    assert START_MS + 1_000 + HOLD_MS // 2 == clock.read()
+    times.pass_ms(1_000, -86_400_000)
+    clock.read()
+    times.pass_ms(HOLD_MS)
+    assert START_MS + 2_000 + HOLD_MS * 3 // 2 == clock.read() == times.wall_ms
+    assert clock.steady
+
+
+def test_clock_that_stays_ahead_is_believed_in_the_end() -> None:
+    """A machine that was suspended for an hour."""
+    times = Times()
+    clock = times.clock()
+    times.pass_ms(1_000, 3_600_000)
+    assert START_MS + 1_000 == clock.read()
+    times.pass_ms(HOLD_MS - 1)
+    assert START_MS + 1_000 + HOLD_MS - 1 == clock.read()
+    times.pass_ms(1)
+    assert times.wall_ms == clock.read()
 
 
 def test_long_silence_is_no_jump() -> None:
