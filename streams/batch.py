@@ -59,11 +59,14 @@ class Batch:
     Writes, outputs and refusals are only collected here. The worker produces them in one transaction and writes the
     store after its commit: an abort leaves no trace, and the same records come again.
 
-    ``due``: keys whose rows' deadlines have passed by ``now_ms``; rows of all keys of ``records`` and ``due`` are
-    loaded with one read.
+    ``due``: keys whose rows' deadlines have passed; rows of all keys of ``records`` and ``due`` are loaded with one
+    read. ``due_ms`` is the instant up to which deadlines may be decided, not after ``now_ms``: what fell due since
+    then may be answered by records that nobody has read yet.
     """
 
-    __slots__ = ("partition", "records", "due", "now_ms", "outputs", "refusals", "at", "_loaded", "_rows", "_load")
+    __slots__ = (
+        "partition", "records", "due", "now_ms", "due_ms", "outputs", "refusals", "at", "_loaded", "_rows", "_load",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -72,11 +75,13 @@ class Batch:
         now_ms: int,
         load: Callable[[Sequence[bytes]], Sequence[bytes | None]],
         due: Sequence[bytes] = (),
+        due_ms: int | None = None,
     ) -> None:
         self.partition = partition
         self.records = records
         self.due = due
         self.now_ms = now_ms
+        self.due_ms = now_ms if due_ms is None else due_ms
         self.outputs: list[Output] = []
         self.refusals: list[Refusal] = []
         self.at = 0

@@ -183,7 +183,8 @@ def _wait_to_send(process: Process, situation: Situation) -> None:
 def _wait(process: Process, situation: Situation, attempt: int) -> None:
     policy = situation.policy
     again_ms = situation.now_ms + policy.backoff_ms(process.command_id, attempt)
-    process.due_ms = min(again_ms, _give_up_at_ms(process, policy))
+    # Never before now: a deadline may be decided as of an instant that is past, but not before what set it.
+    process.due_ms = max(min(again_ms, _give_up_at_ms(process, policy)), situation.now_ms)
 
 
 def _email_failed(process: Process, situation: Situation) -> None:

@@ -53,7 +53,9 @@ def decide(order: Order, message: Message, cause: Cause, now_ms: int, policy: Po
         order: The order of the message's key.
         message: What happened.
         cause: The record that says so, `events.DEADLINE` for `DeadlinePassed`.
-        now_ms: The worker's clock, Unix milliseconds; never less than at an earlier call for this order.
+        now_ms: The worker's clock, Unix milliseconds; never less than at an earlier call for this order. Of
+            `DeadlinePassed`, the instant up to which everything that came has been decided: it may be less, because
+            whatever is due by then was set by then.
         policy: Waits and attempts.
 
     Raises:

@@ -2,7 +2,9 @@
 The gate before deadlines.
 
 A deadline fires only when every input has been read up to an end that was fetched after it fell due. Without it,
-after an hour of downtime deadlines would fire while the answers that make them needless lie unread.
+after an hour of downtime deadlines would fire while the answers that make them needless lie unread. So deadlines are
+decided as of the instant at which the ends were asked for, not as of now: another one of the same row may have fallen
+due since.
 """
 
 from __future__ import annotations

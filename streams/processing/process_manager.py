@@ -139,7 +139,7 @@ class ProcessManager:
     def _decide_due(self, batch: Batch, orders: dict[bytes, Order], taken: Counter[int]) -> None:
         for key in batch.due:
             order = self._order(batch, key, orders)
-            decision = decide(order, DeadlinePassed(order.order_id), DEADLINE, batch.now_ms, self._policy)
+            decision = decide(order, DeadlinePassed(order.order_id), DEADLINE, batch.due_ms, self._policy)
             self._send(batch, key, decision.owed, None)
             for branch in decision.taken:
                 taken[id(branch)] += 1

@@ -172,7 +172,9 @@ class Session(Listener):
         due: Sequence[tuple[int, bytes]],
     ) -> Work | None:
         try:
-            return task.decide(decide, records, self.clock.now_ms, due)
+            # A row holds several deadlines: those that fell due after the ends were asked for must wait.
+            due_ms = self._ends.asked_at_ms if due and self._ends else None
+            return task.decide(decide, records, self.clock.now_ms, due, due_ms)
         except Unavailable as exc:
             self.rewind(task, records)
             self.member.pause(task.owned)

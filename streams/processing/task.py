@@ -70,9 +70,11 @@ class Task:
         """Positions beyond the committed ones."""
         return {tp: offset for tp, offset in self.positions.items() if self.committed.get(tp) != offset}
 
-    def batch(self, records: Sequence[Record], now_ms: int, due: Sequence[bytes] = ()) -> Batch:
+    def batch(
+        self, records: Sequence[Record], now_ms: int, due: Sequence[bytes] = (), due_ms: int | None = None
+    ) -> Batch:
         """Return *records* and *due* keys as a batch over this task's store."""
-        return Batch(self.partition, records, now_ms, self._load, due)
+        return Batch(self.partition, records, now_ms, self._load, due, due_ms)
 
     def _load(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         assert self.store is not None, "the application has no table"
@@ -84,16 +86,17 @@ class Task:
         records: Sequence[Record],
         now_ms: int,
         due: Sequence[tuple[int, bytes]] = (),
+        due_ms: int | None = None,
     ) -> Work:
         """
-        Run *decide* over *records* and the keys of the *due* index entries.
+        Run *decide* over *records* and the keys of the *due* index entries, those due by *due_ms* (None: *now_ms*).
 
         Raises:
             Unavailable: somebody whom *decide* asked doesn't answer.
             Corrupt: the store can't be read.
             Failed: *decide* raised anything else; nothing is changed.
         """
-        batch = self.batch(records, now_ms, [key for _, key in due])
+        batch = self.batch(records, now_ms, [key for _, key in due], due_ms)
         try:
             decide(batch)
         except (Unavailable, Corrupt):

@@ -102,20 +102,24 @@ class Manager:
 
     # Batches.
 
-    def decide(self, *records: Record, due: Sequence[bytes] = (), now_ms: int = NOW_MS) -> Batch:
+    def decide(
+        self, *records: Record, due: Sequence[bytes] = (), now_ms: int = NOW_MS, due_ms: int | None = None
+    ) -> Batch:
         """Decide a batch whose transaction is never committed."""
 
         def load(keys: Sequence[bytes]) -> Sequence[bytes | None]:
             self.loads.append(keys)
             return [self.rows.get(key) for key in keys]
 
-        batch = Batch(self._partition, records, now_ms, load, due)
+        batch = Batch(self._partition, records, now_ms, load, due, due_ms)
         self._decide(batch)
         return batch
 
-    def run(self, *records: Record, due: Sequence[bytes] = (), now_ms: int = NOW_MS) -> Batch:
+    def run(
+        self, *records: Record, due: Sequence[bytes] = (), now_ms: int = NOW_MS, due_ms: int | None = None
+    ) -> Batch:
         """Decide a batch and commit it."""
-        batch = self.decide(*records, due=due, now_ms=now_ms)
+        batch = self.decide(*records, due=due, now_ms=now_ms, due_ms=due_ms)
         for change in batch.changes:
             if change.new is None:
                 del self.rows[change.key]

@@ -196,6 +196,30 @@ def test_answer_in_the_same_batch_forestalls_the_deadline() -> None:
     assert ["SendEmail"] == manager.names(batch)
 
 
+def test_deadline_passed_since_the_ends_were_asked_for_waits() -> None:
+    """A row holds several deadlines: one that is due lets no later one pass whose answer may lie unread."""
+    manager = Manager()
+    other_id = "0b5c1f7e-2222-4333-8444-000000000000"
+    manager.run(manager.command())
+    manager.run(manager.command(command_id=other_id), now_ms=NOW_MS + 5_000)
+    _, second_ms = sorted(process.due_ms for process in manager.order().processes.values())
+    batch = manager.run(due=[KEY], now_ms=second_ms, due_ms=second_ms - 1)
+    assert ["GetOrderDetails"] == manager.names(batch)
+    assert second_ms == manager.due_ms()
+    assert second_ms - 1 == manager.fields(batch.outputs[0])["asked_at"]
+
+
+def test_give_up_after_is_a_deadline_of_its_own() -> None:
+    """A query to be asked again lets nothing fail whose give_up_after was over only after the ends were asked for."""
+    manager = Manager(Policy(give_up_after_ms=20_000, retry_first_ms=20_000))
+    manager.run(manager.command())
+    due_ms = manager.due_ms()
+    assert due_ms < NOW_MS + 20_000
+    batch = manager.run(due=[KEY], now_ms=NOW_MS + 21_000, due_ms=due_ms)
+    assert ["GetOrderDetails"] == manager.names(batch)
+    assert ["SendEmail"] == manager.names(manager.run(manager.details(), now_ms=NOW_MS + 21_001))
+
+
 def test_deadline_of_a_finished_order_deletes_its_row() -> None:
     """When nothing is remembered any more, a tombstone."""
     manager = Manager()

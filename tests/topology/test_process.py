@@ -258,6 +258,17 @@ def test_refused_email_is_requested_at_most_email_attempts_times() -> None:
     )
 
 
+def test_refusal_after_give_up_after_is_due_at_once_and_not_before() -> None:
+    """A deadline lies never before what set it: one that is decided as of a past instant finds nothing newer."""
+    world = World(Policy(give_up_after_ms=MINUTE_MS))
+    world.say(0, details(), command())
+
+    assert [] == world.say(2 * MINUTE_MS, refused())
+
+    assert 2 * MINUTE_MS == world.process.due_ms
+    assert [FailureReason.EMAIL_REJECTED] == reasons(world.let_pass()[1])
+
+
 def test_unknown_outcome_is_corrected_once() -> None:
     """The late report of a sent mail counts, its duplicate doesn't."""
     world = World()

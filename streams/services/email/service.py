@@ -285,7 +285,7 @@ class EmailService:
         asked = {email_id.encode() for email_id in email_ids}
         for key in batch.due:
             row = batch.get(key)
-            if key not in asked and row is not None and ledger.decode(row).due_ms <= batch.now_ms:
+            if key not in asked and row is not None and ledger.decode(row).due_ms <= batch.due_ms:
                 batch.put(key, None)
 
     def _settle(self, batch: Batch, done: Done) -> None:
