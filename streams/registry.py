@@ -33,11 +33,18 @@ TIMEOUT_S: Final = 5.0
 RETRIES: Final = 1
 RETRY_WAIT_MS: Final = 200
 
-UNKNOWN_S: Final = 30.0
+UNKNOWN_S: Final = 5.0
 """How long an id that nobody knows isn't asked for again: a producer registers before it produces."""
 UNKNOWN_MAX: Final = 1_000
+QUESTIONS_MAX: Final = 50
+"""Unknown ids that may be asked for at once; spent, they come back at `QUESTIONS_PER_S`: poison costs little time."""
+QUESTIONS_PER_S: Final = 2.0
+
+ID_MAX: Final = (1 << 31) - 1
+"""A registry's ids are Java ints; some answer a larger one as if the question itself were at fault."""
 
 _NOT_FOUND: Final = 404
+_NO_SUCH_ID: Final = frozenset({400, _NOT_FOUND, 422})
 _CONFLICT: Final = 409
 _BUSY: Final = frozenset({408, 429})
 _SERVER_ERROR: Final = 500
@@ -78,28 +85,67 @@ class Registry:
         self._catalog = catalog
         self._url = url
         self._unknown_until_s: dict[int, float] = {}
+        """In the order in which they end."""
+        self._remote: _Remote | None = None
+        self._questions = float(QUESTIONS_MAX)
+        self._counted_s = time.monotonic()
 
     def resolve(self, schema_id: int) -> None:
         """
         Teach the codec *schema_id*, which it doesn't know.
 
         Raises:
-            UnknownSchema: there is no such schema, or it is none of an Avro record.
+            UnknownSchema: there is no such schema, it is none of an Avro record, or too many unknown ids came lately
+                to ask for each of them.
             Unavailable: the registry gives no answer; nothing is known yet.
         """
-        if self._url == FILE:
-            raise UnknownSchema(schema_id, "not among the ids that come with the code (schemas/ids.json)")
+        if self._url == FILE or schema_id > ID_MAX:
+            self.resolve_stored(schema_id)  # It says so without asking anybody.
         now_s = time.monotonic()
         if now_s < self._unknown_until_s.get(schema_id, now_s):
             raise UnknownSchema(schema_id, "the schema registry doesn't know it")
+        self._count(now_s)
+        if self._questions < 1:
+            raise UnknownSchema(schema_id, "not asked for: a flood of unknown ids; put it back when that is over")
         try:
-            with _Remote(self._url) as remote:
-                self._learn(remote, schema_id)
+            self.resolve_stored(schema_id)
         except UnknownSchema:
-            if len(self._unknown_until_s) >= UNKNOWN_MAX:
-                self._unknown_until_s.clear()
-            self._unknown_until_s[schema_id] = now_s + UNKNOWN_S
+            self._questions -= 1
+            self._remember(schema_id, now_s)
             raise
+
+    def resolve_stored(self, schema_id: int) -> None:
+        """
+        Teach the codec *schema_id*, which a row of ours holds: asked for at once, whatever is refused meanwhile.
+
+        Raises:
+            UnknownSchema, Unavailable: see `resolve`.
+        """
+        if self._url == FILE:
+            raise UnknownSchema(schema_id, "not among the ids that come with the code (schemas/ids.json)")
+        if schema_id > ID_MAX:
+            raise UnknownSchema(schema_id, "larger than a schema registry's ids can be")
+        try:
+            self._remote = self._remote or _Remote(self._url)
+            self._learn(self._remote, schema_id)
+        except Unavailable:
+            # What broke the connection may have broken the client.
+            remote, self._remote = self._remote, None
+            if remote is not None:
+                remote.close()
+            raise
+
+    def _count(self, now_s: float) -> None:
+        self._questions = min(QUESTIONS_MAX, self._questions + (now_s - self._counted_s) * QUESTIONS_PER_S)
+        self._counted_s = now_s
+
+    def _remember(self, schema_id: int, now_s: float) -> None:
+        """Remember that nobody knows *schema_id*; the oldest such memory makes room."""
+        unknown = self._unknown_until_s
+        unknown.pop(schema_id, None)
+        if len(unknown) >= UNKNOWN_MAX:
+            del unknown[next(iter(unknown))]
+        unknown[schema_id] = now_s + UNKNOWN_S
 
     def _learn(self, remote: _Remote, schema_id: int) -> None:
         text = remote.schema(schema_id)
@@ -209,6 +255,10 @@ class _Remote:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
         self._client.close()
 
     def schema(self, schema_id: int) -> str:
@@ -219,7 +269,7 @@ class _Remote:
             try:
                 schema = self._client.get_schema(schema_id)
             except SchemaRegistryError as exc:
-                if exc.http_status_code == _NOT_FOUND:
+                if exc.http_status_code in _NO_SUCH_ID:
                     raise UnknownSchema(schema_id, f"{self} doesn't know it") from exc
                 raise
         if schema.schema_type not in (None, "AVRO") or schema.references or schema.schema_str is None:

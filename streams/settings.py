@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams.errors import ConfigurationError
 from topology.policy import DAY_MS, NEVER_ASK, Policy
-from topology.topics import PARTITIONS, TOPICS
+from topology.topics import PARTITIONS, REDRIVES, TOPICS
 
 PREFIX: Final = "REJOINDER_"
 KAFKA_PREFIX: Final = f"{PREFIX}KAFKA_"
@@ -219,7 +219,8 @@ class Settings(BaseSettings):
     @field_validator("finished_ttl")
     @classmethod
     def _outlives_topics(cls, value: int) -> int:
-        kept_ms = max(topic.retention_ms for topic in TOPICS)
+        # But for the marks of what was put back: they can't be put back themselves.
+        kept_ms = max(topic.retention_ms for topic in TOPICS if topic is not REDRIVES)
         if value <= kept_ms:
             days = kept_ms // DAY_MS
             raise ValueError(f"must be longer than any record is kept ({days}d), or a duplicate may find it forgotten")
