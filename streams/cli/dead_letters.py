@@ -17,7 +17,7 @@ from streams.cli import letter_view as view
 from streams.errors import ConfigurationError, RejoinderError
 from streams.monitor.dead_letter_log import DeadLetterLog
 from streams.monitor.dead_letters import Coordinates, Filters, Letter, decoded, parse_since_ms
-from streams.monitor.redrive import Back, Interrupted, Plan, Redrive, Report, rehearse, rules_of
+from streams.monitor.redrive import Back, Interrupted, Plan, Redrive, Report, Why, rehearse, rules_of
 from streams.registry import open_registry
 from streams.settings import Settings
 from topology.topics import DEAD_LETTERS
@@ -83,8 +83,8 @@ def _show_list(newest: list[tuple[int, Coordinates, bool, Letter]], reasons: Cou
     console = view.console()
     width = max((len(view.plain(letter.reason)) for *_, letter in newest), default=0)
     for _, _, put_back, letter in newest:
-        console.print(view.headline(letter, width))
-        console.print(view.below(letter, put_back=put_back))
+        console.print(view.headline(letter, width, put_back=put_back))
+        console.print(view.below(letter))
     total = reasons.total()
     if not total:
         console.print("no dead letters")
@@ -156,7 +156,8 @@ def redrive(
     console = view.console()
 
     def say(plan: Plan) -> None:
-        if dry_run or not isinstance(plan, Back):
+        # Those that were put back before may be many, and nobody needs to do anything about them.
+        if dry_run if isinstance(plan, Back) else plan.why is not Why.MARKED:
             console.print(_line(plan, dry_run=dry_run))
 
     if dry_run:

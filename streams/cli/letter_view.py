@@ -54,20 +54,20 @@ def size(count: int) -> str:
     return f"{count:,} B" if count < 10 * _KIB else f"{count / _KIB:,.0f} KiB"
 
 
-def headline(letter: Letter, reason_chars: int) -> str:
+def headline(letter: Letter, reason_chars: int, *, put_back: bool) -> str:
     """Return the first line of *letter* in a list."""
     where, reason = escape(str(letter.at)), escape(f"{plain(letter.reason):{reason_chars}}")
     key = escape(printable(letter.key, raw=False, chars_max=LINE_KEY_CHARS))
-    return f"[bold]{where}[/]  [yellow]{reason}[/]  {when(letter.refused_ms)}  {size(letter.size):>9}  key {key}"
+    done = "  [green]put back[/]" if put_back else ""
+    return f"[bold]{where}[/]  [yellow]{reason}[/]  {when(letter.refused_ms)}  {size(letter.size):>9}  key {key}{done}"
 
 
-def below(letter: Letter, *, put_back: bool) -> str:
+def below(letter: Letter) -> str:
     """Return the second line."""
     origin = plain(str(letter.origin)) if letter.origin else "an unknown place"
     said = f": {plain(mask_text(letter.detail))}" if letter.detail else ""
-    times = f" [refused again after it was put back, {letter.redrives}×]" if letter.redrives else ""
-    done = " [put back]" if put_back else ""
-    return f"    [dim]from {escape(origin + said + times + done)}[/]"
+    times = f" (put back and refused again, {letter.redrives}×)" if letter.redrives else ""
+    return f"    [dim]from {escape(origin + said + times)}[/]"
 
 
 def as_json(letter: Letter, *, put_back: bool) -> str:
@@ -80,8 +80,8 @@ def as_json(letter: Letter, *, put_back: bool) -> str:
             "reason": letter.reason,
             "detail": mask_text(letter.detail),
             "key": None if letter.key is None else mask(letter.key).decode(errors="backslashreplace"),
-            "refused_at": when(letter.refused_ms),
-            "first_came_at": when(letter.original_ms),
+            "refused_at": when(letter.refused_ms).replace(" ", "T", 1),
+            "first_came_at": when(letter.original_ms).replace(" ", "T", 1),
             "bytes": letter.size,
             "redrives": letter.redrives,
             "put_back": put_back,

@@ -110,8 +110,13 @@ class DeadLetterLog:
         if span is not None and span.start <= at.offset < span.end:
             for message in self._letters.read({at.partition: Span(at.offset, at.offset + 1)}):
                 return letter_of(message)
-        kept = f"there are {span.start} to {span.end - 1}" if span else f"there are {len(spans)} partitions"
-        raise NoSuchLetter(f"no dead letter at {at}; {kept}, of which transaction markers take some")
+        if span is None:
+            kept = f"the topic has {len(spans)} partitions"
+        elif span.start == span.end:
+            kept = "the partition is empty"
+        else:
+            kept = f"offsets {span.start} to {span.end - 1} are kept, of which transaction markers take some"
+        raise NoSuchLetter(f"no dead letter at {at}: {kept}")
 
 
 def _marked(message: Any, topic_id: str) -> tuple[int, int] | None:

@@ -168,7 +168,8 @@ def parse_since_ms(text: str, now_ms: int) -> int:
         pass
     try:
         instant = datetime.fromisoformat(text)
-        return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1_000)
+        # Not before 1970: brokers take negative times for something else.
+        return max(0, int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1_000))
     except (ValueError, OverflowError) as exc:
         raise ConfigurationError(
             f"{text!r} is no time; write how long ago (90m, 24h, 7d) or when (2026-01-31T03:00, in UTC)"
