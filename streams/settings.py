@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     )
     web_token: SecretStr = Field(
         SecretStr(""),
-        description="What whoever asks about orders must know, from 16 characters on. Optional if web_bind is loopback.",
+        description="What whoever asks about orders must know, 16 characters or more. Optional if bound to loopback.",
     )
     web_peers: str = Field(
         "",
