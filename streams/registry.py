@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from schemas import compatibility
@@ -20,6 +20,7 @@ from schemas.catalog import Catalog, UnknownSchema, current_text
 from schemas.codec import Codec
 from schemas.record_schema import RecordSchema
 from streams.errors import ConfigurationError, Unavailable
+from streams.secrets import without_login
 from streams.settings import Settings
 from topology.topics import TOPICS
 
@@ -80,10 +81,10 @@ def subjects(settings: Settings) -> list[Subject]:
 class Registry:
     """The codec of the current schemas, and how it learns more ids."""
 
-    def __init__(self, catalog: Catalog, url: str) -> None:
+    def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self.codec = Codec(catalog)
         self._catalog = catalog
-        self._url = url
+        self._settings = settings
         self._unknown_until_s: dict[int, float] = {}
         """In the order in which they end."""
         self._remote: _Remote | None = None
@@ -99,7 +100,7 @@ class Registry:
                 to ask for each of them.
             Unavailable: the registry gives no answer; nothing is known yet.
         """
-        if self._url == FILE or schema_id > ID_MAX:
+        if _is_file(self._settings) or schema_id > ID_MAX:
             self.resolve_stored(schema_id)  # It says so without asking anybody.
         now_s = time.monotonic()
         if now_s < self._unknown_until_s.get(schema_id, now_s):
@@ -121,12 +122,12 @@ class Registry:
         Raises:
             UnknownSchema, Unavailable: see `resolve`.
         """
-        if self._url == FILE:
+        if _is_file(self._settings):
             raise UnknownSchema(schema_id, "not among the ids that come with the code (schemas/ids.json)")
         if schema_id > ID_MAX:
             raise UnknownSchema(schema_id, "larger than a schema registry's ids can be")
         try:
-            self._remote = self._remote or _Remote(self._url)
+            self._remote = self._remote or _Remote(self._settings)
             self._learn(self._remote, schema_id)
         except Unavailable:
             # What broke the connection may have broken the client.
@@ -163,16 +164,15 @@ def open_registry(settings: Settings) -> Registry:
         ConfigurationError: a schema isn't registered or released, or the registry refuses us.
         Unavailable: the registry gives no answer.
     """
-    url = settings.schema_registry_url
-    if url == FILE:
+    if _is_file(settings):
         catalog = Catalog.from_files()
     else:
         catalog = Catalog.without_ids()
-        with _Remote(url) as remote:
+        with _Remote(settings) as remote:
             for subject in subjects(settings):
                 _look_up(remote, subject, catalog)
     try:
-        return Registry(catalog, url)
+        return Registry(catalog, settings)
     except KeyError as exc:
         raise ConfigurationError(
             f"{exc.args[0]} isn't released as it is now: `rejoinder schemas check` says what to do"
@@ -202,9 +202,9 @@ def register(settings: Settings) -> list[Registered]:
         ConfigurationError: a schema is incompatible with a registered version, or the registry refuses us.
         Unavailable: the registry gives no answer; what was registered until then stays.
     """
-    if settings.schema_registry_url == FILE:
+    if _is_file(settings):
         return []
-    with _Remote(settings.schema_registry_url) as remote:
+    with _Remote(settings) as remote:
         return [
             Registered(subject, remote.register(subject, current_text(record)))
             for subject, record in subjects(settings)
@@ -221,10 +221,10 @@ def check(settings: Settings) -> list[str]:
         ConfigurationError: the registry refuses us.
         Unavailable: the registry gives no answer.
     """
-    if settings.schema_registry_url == FILE:
+    if _is_file(settings):
         return compatibility.problems()
     found = []
-    with _Remote(settings.schema_registry_url) as remote:
+    with _Remote(settings) as remote:
         for subject, record in subjects(settings):
             versions = [(f"{subject} version {version.version}", version.text) for version in remote.versions(subject)]
             found += compatibility.conflicts([*versions, (f"{record} as it is now", current_text(record))])
@@ -234,19 +234,20 @@ def check(settings: Settings) -> list[str]:
 class _Remote:
     """A Confluent-compatible registry; its errors told apart by what they ask for."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, settings: Settings) -> None:
+        url = settings.schema_registry_url.get_secret_value()
         try:
             parts = urlsplit(url)
             port = f":{parts.port}" if parts.port else ""
         except ValueError as exc:
-            raise ConfigurationError(f"REJOINDER_SCHEMA_REGISTRY_URL: not a URL: {exc}") from exc
+            raise ConfigurationError(f"REJOINDER_SCHEMA_REGISTRY_URL: {without_login(url)!r} is no URL") from exc
         # No user or password: this goes into messages.
         self._name = f"schema registry {parts.scheme}://{parts.hostname}{port}{parts.path}"
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError(
                 f"REJOINDER_SCHEMA_REGISTRY_URL must be {FILE} or an http(s) URL; its scheme is {parts.scheme!r}"
             )
-        self._client = _client(url)
+        self._client = _client(url, settings)
 
     def __str__(self) -> str:
         return self._name
@@ -327,10 +328,30 @@ class _Remote:
             raise ConfigurationError(f"{where} refuses: {exc}") from exc
 
 
-def _client(url: str) -> SchemaRegistryClient:
+def _is_file(settings: Settings) -> bool:
+    return settings.schema_registry_url.get_secret_value() == FILE
+
+
+def _client(url: str, settings: Settings) -> SchemaRegistryClient:
     # Imported when a registry is used: half a second that ``file:`` needn't wait for.
     from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415
 
-    return SchemaRegistryClient(
-        {"url": url, "timeout": TIMEOUT_S, "max.retries": RETRIES, "retries.wait.ms": RETRY_WAIT_MS}
-    )
+    conf: dict[str, Any] = {"url": url, "timeout": TIMEOUT_S, "max.retries": RETRIES, "retries.wait.ms": RETRY_WAIT_MS}
+    if settings.schema_registry_username:
+        password = settings.schema_registry_password.get_secret_value()
+        conf["basic.auth.user.info"] = f"{settings.schema_registry_username}:{password}"
+    for name, value in (
+        ("ssl.ca.location", settings.schema_registry_ca),
+        ("ssl.certificate.location", settings.schema_registry_certificate),
+        ("ssl.key.location", settings.schema_registry_key),
+        ("ssl.key.password", settings.schema_registry_key_password.get_secret_value()),
+    ):
+        if value:
+            conf[name] = str(value)
+    try:
+        return SchemaRegistryClient(conf)
+    except (ValueError, OSError) as exc:  # What ssl makes of a certificate or key that it can't read is an OSError.
+        raise ConfigurationError(
+            f"REJOINDER_SCHEMA_REGISTRY_…: {type(exc).__name__}: {exc}; see the settings of its login, CA, certificate "
+            "and key"
+        ) from None

@@ -11,6 +11,7 @@ from schemas.catalog import UnknownSchema
 from schemas.codec import Codec
 from schemas.undecodable import Undecodable
 from streams.batch import Headers
+from streams.durations import parse_duration_ms
 from streams.errors import ConfigurationError
 from streams.headers import (
     ERRORS,
@@ -22,7 +23,6 @@ from streams.headers import (
     TIMESTAMP,
     number,
 )
-from streams.settings import parse_duration_ms
 from topology.topics import DEAD_LETTERS
 
 UNKNOWN: Final = "unknown"

@@ -62,7 +62,7 @@ def register_newer(world: World) -> int:
     schema = json.loads(current_text(COMMAND))
     schema["fields"].append({"name": "channel", "type": "string", "default": "web"})
     subject = next(subject.name for subject in subjects(world.settings) if subject.record == COMMAND)
-    with registry._Remote(world.settings.schema_registry_url) as remote:
+    with registry._Remote(world.settings) as remote:
         return remote.register(subject, json.dumps(schema))
 
 

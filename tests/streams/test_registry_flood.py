@@ -12,6 +12,7 @@ import pytest
 from schemas.catalog import Catalog, UnknownSchema, current_text
 from streams import registry as module
 from streams.registry import ID_MAX, QUESTIONS_MAX, QUESTIONS_PER_S, UNKNOWN_S, Registry
+from streams.settings import load
 
 SENT = "communications.EmailSent"
 KNOWN = 7_000
@@ -91,7 +92,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def registry(server: Server, clock: Clock) -> Iterator[Registry]:
     """Return the registry as workers use it, with time standing still."""
     assert clock
-    registry = Registry(Catalog.from_files(), server.url)
+    registry = Registry(Catalog.from_files(), load(schema_registry_url=server.url))
     yield registry
     if registry._remote is not None:
         registry._remote.close()
