@@ -26,6 +26,8 @@ from tests.broker.test_system import COMMAND, World
 from topology import ids
 from topology.topics import COMMANDS, DEAD_LETTERS, EMAIL_COMMANDS, EMAIL_EVENTS, LEDGER_CHANGELOG
 
+pytestmark = pytest.mark.timeout(300)  # Four processes, a broker and a registry start first.
+
 NOT_YET = 900_000
 """An id that the registry will not have."""
 
