@@ -1,0 +1,1 @@
+"""Benchmarks: a script a question, run by ``python -m bench NAME``."""
