@@ -374,6 +374,10 @@ def _check_kafka(properties: Mapping[str, str]) -> None:
         raise ConfigurationError(
             f"{', '.join(ours)}: can't be passed through: exactly-once rests on it, or it has a setting of its own"
         )
+    if odd := [name for name, value in properties.items() if not _is_property(name, value)]:
+        # Python's client crashes on what isn't UTF-8, and takes two names for something of its own.
+        variables = ", ".join(ascii(KAFKA_PREFIX + name.upper().replace(".", "_"))[1:-1] for name in odd)
+        raise ConfigurationError(f"{variables}: no property of librdkafka's, or its value isn't UTF-8")
     # Imported where it is needed: most deployments pass nothing through.
     from confluent_kafka import KafkaException, Producer  # noqa: PLC0415
 
@@ -386,6 +390,15 @@ def _check_kafka(properties: Mapping[str, str]) -> None:
         variables = ", ".join(KAFKA_PREFIX + name.upper().replace(".", "_") for name in named)
         # Not chained: its own text may quote a secret.
         raise ConfigurationError(f"{variables}: {what}; allowed: librdkafka's configuration properties") from None
+
+
+def _is_property(name: str, value: str) -> bool:
+    """Return whether *name* may be a property of librdkafka's and *value* its text."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # Bytes of the environment that aren't UTF-8 are lone surrogates here.
+        return False
+    return re.fullmatch(r"[a-z0-9.]+", name) is not None and name not in ("logger", "default.topic.config")
 
 
 def as_environment(name: str, value: Any) -> str:
