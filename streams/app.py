@@ -26,6 +26,7 @@ def create_app(settings: Settings) -> App:
         settings.policy,
         settings.partitions,
         with_headers=settings.headers is Switch.ON,
+        resolve_stored=registry.resolve_stored,
     )
     commands, details, outcomes = app.declared(COMMANDS), app.declared(DETAILS), app.declared(EMAIL_EVENTS)
     processes = app.table_of("processes", PROCESSES_CHANGELOG)

@@ -4,9 +4,11 @@ The e-mail service's application: ``faust -A streams.email worker``, or ``rejoin
 
 from __future__ import annotations
 
+import ssl
 import time
 
 from streams import settings as settings_module
+from streams.errors import ConfigurationError
 from streams.frame import App
 from streams.registry import open_registry
 from streams.services.email.notes import Notes
@@ -32,10 +34,11 @@ def create_app(settings: Settings) -> App:
         with_headers=settings.headers is Switch.ON,
     )
     smtp = SmtpSender(
-        settings.smtp_url,
+        settings.smtp_url.get_secret_value(),
         timeout_s=settings.smtp_timeout / 1_000,
         connections=settings.email_concurrency,
         now_ms=_now_ms,
+        tls=_trusting(settings),
     )
     reader = Reader(registry.codec, registry.resolve)
 
@@ -51,6 +54,16 @@ def create_app(settings: Settings) -> App:
     )
     add_pages(app)
     return app
+
+
+def _trusting(settings: Settings) -> ssl.SSLContext | None:
+    """Return whom the mail server's certificate may be signed by, if not by a public authority."""
+    if settings.smtp_ca is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=settings.smtp_ca)
+    except OSError as exc:
+        raise ConfigurationError(f"REJOINDER_SMTP_CA={str(settings.smtp_ca)!r}: no certificates in PEM: {exc}") from exc
 
 
 def _now_ms() -> int:

@@ -70,6 +70,7 @@ class App(faust.App):
             self.group,
             broker=[f"rejoinder://{server}" for server in settings.bootstrap_servers.split(",")],
             store="rejoinder://",
+            web="rejoinder://",
             datadir=str(settings.state_dir / role),
             web_bind=settings.web_bind,
             web_port=settings.web_port,

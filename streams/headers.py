@@ -10,11 +10,26 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from streams.batch import Headers
+from streams.batch import Headers, Record
 
 CE_ID: Final = "ce_id"
 CE_CORRELATION_ID: Final = "ce_correlationid"
 TRACEPARENT: Final = "traceparent"
+
+# Of a dead letter, after the record's own: where it was, when, and why it was refused.
+ERRORS: Final = "__streams.errors."
+"""What the names of Kafka Streams' dead letter headers (KIP-1034) begin with."""
+REASON: Final = "rejoinder.reason"
+TIMESTAMP: Final = "rejoinder.timestamp"
+LEFT_OUT: Final = "rejoinder.left-out-bytes"
+
+# Of a record that was put back from the dead letters.
+REDRIVEN_FROM: Final = "rejoinder.redriven-from"
+REDRIVE_COUNT: Final = "rejoinder.redrive-count"
+ORIGINAL_TIMESTAMP: Final = "rejoinder.original-timestamp"
+
+_DIGITS_MAX: Final = 15
+"""Of a number in a header: Unix milliseconds for the next 30,000 years."""
 
 COPIED_CHARS_MAX: Final = 256
 """A longer value of somebody else's isn't passed on: outputs must stay within what their topics take."""
@@ -60,6 +75,24 @@ def header(headers: Headers | None, name: str) -> str | None:
             # Kafka has null header values, whatever the client's types say.
             return None if value is None else value.decode(errors="replace")
     return None
+
+
+def number(value: bytes | None) -> int | None:
+    """Return the whole number that a header's *value* is, None if it is none."""
+    return int(value) if value is not None and value.isdigit() and len(value) <= _DIGITS_MAX else None
+
+
+def original_ms(record: Record) -> int:
+    """
+    Return when *record* first came, Unix milliseconds: the broker's timestamp, or the earlier one a redrive has kept.
+
+    Anybody may write that header, so it only ever makes a record older: nobody makes an expired one young by it, and
+    a redrive, which keeps it, doesn't bring back what may have been carried out and forgotten.
+    """
+    if not record.headers:
+        return record.timestamp_ms
+    kept = [number(value) for name, value in record.headers if name == ORIGINAL_TIMESTAMP]
+    return min([record.timestamp_ms, *(ms for ms in kept if ms is not None)])
 
 
 @lru_cache(maxsize=256)

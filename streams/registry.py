@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from schemas import compatibility
@@ -20,6 +20,7 @@ from schemas.catalog import Catalog, UnknownSchema, current_text
 from schemas.codec import Codec
 from schemas.record_schema import RecordSchema
 from streams.errors import ConfigurationError, Unavailable
+from streams.secrets import without_login
 from streams.settings import Settings
 from topology.topics import TOPICS
 
@@ -33,11 +34,18 @@ TIMEOUT_S: Final = 5.0
 RETRIES: Final = 1
 RETRY_WAIT_MS: Final = 200
 
-UNKNOWN_S: Final = 30.0
+UNKNOWN_S: Final = 5.0
 """How long an id that nobody knows isn't asked for again: a producer registers before it produces."""
 UNKNOWN_MAX: Final = 1_000
+QUESTIONS_MAX: Final = 50
+"""Unknown ids that may be asked for at once; spent, they come back at `QUESTIONS_PER_S`: poison costs little time."""
+QUESTIONS_PER_S: Final = 2.0
+
+ID_MAX: Final = (1 << 31) - 1
+"""A registry's ids are Java ints; some answer a larger one as if the question itself were at fault."""
 
 _NOT_FOUND: Final = 404
+_NO_SUCH_ID: Final = frozenset({400, _NOT_FOUND, 422})
 _CONFLICT: Final = 409
 _BUSY: Final = frozenset({408, 429})
 _SERVER_ERROR: Final = 500
@@ -73,33 +81,72 @@ def subjects(settings: Settings) -> list[Subject]:
 class Registry:
     """The codec of the current schemas, and how it learns more ids."""
 
-    def __init__(self, catalog: Catalog, url: str) -> None:
+    def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self.codec = Codec(catalog)
         self._catalog = catalog
-        self._url = url
+        self._settings = settings
         self._unknown_until_s: dict[int, float] = {}
+        """In the order in which they end."""
+        self._remote: _Remote | None = None
+        self._questions = float(QUESTIONS_MAX)
+        self._counted_s = time.monotonic()
 
     def resolve(self, schema_id: int) -> None:
         """
         Teach the codec *schema_id*, which it doesn't know.
 
         Raises:
-            UnknownSchema: there is no such schema, or it is none of an Avro record.
+            UnknownSchema: there is no such schema, it is none of an Avro record, or too many unknown ids came lately
+                to ask for each of them.
             Unavailable: the registry gives no answer; nothing is known yet.
         """
-        if self._url == FILE:
-            raise UnknownSchema(schema_id, "not among the ids that come with the code (schemas/ids.json)")
+        if _is_file(self._settings) or schema_id > ID_MAX:
+            self.resolve_stored(schema_id)  # It says so without asking anybody.
         now_s = time.monotonic()
         if now_s < self._unknown_until_s.get(schema_id, now_s):
             raise UnknownSchema(schema_id, "the schema registry doesn't know it")
+        self._count(now_s)
+        if self._questions < 1:
+            raise UnknownSchema(schema_id, "not asked for: a flood of unknown ids; put it back when that is over")
         try:
-            with _Remote(self._url) as remote:
-                self._learn(remote, schema_id)
+            self.resolve_stored(schema_id)
         except UnknownSchema:
-            if len(self._unknown_until_s) >= UNKNOWN_MAX:
-                self._unknown_until_s.clear()
-            self._unknown_until_s[schema_id] = now_s + UNKNOWN_S
+            self._questions -= 1
+            self._remember(schema_id, now_s)
             raise
+
+    def resolve_stored(self, schema_id: int) -> None:
+        """
+        Teach the codec *schema_id*, which a row of ours holds: asked for at once, whatever is refused meanwhile.
+
+        Raises:
+            UnknownSchema, Unavailable: see `resolve`.
+        """
+        if _is_file(self._settings):
+            raise UnknownSchema(schema_id, "not among the ids that come with the code (schemas/ids.json)")
+        if schema_id > ID_MAX:
+            raise UnknownSchema(schema_id, "larger than a schema registry's ids can be")
+        try:
+            self._remote = self._remote or _Remote(self._settings)
+            self._learn(self._remote, schema_id)
+        except Unavailable:
+            # What broke the connection may have broken the client.
+            remote, self._remote = self._remote, None
+            if remote is not None:
+                remote.close()
+            raise
+
+    def _count(self, now_s: float) -> None:
+        self._questions = min(QUESTIONS_MAX, self._questions + (now_s - self._counted_s) * QUESTIONS_PER_S)
+        self._counted_s = now_s
+
+    def _remember(self, schema_id: int, now_s: float) -> None:
+        """Remember that nobody knows *schema_id*; the oldest such memory makes room."""
+        unknown = self._unknown_until_s
+        unknown.pop(schema_id, None)
+        if len(unknown) >= UNKNOWN_MAX:
+            del unknown[next(iter(unknown))]
+        unknown[schema_id] = now_s + UNKNOWN_S
 
     def _learn(self, remote: _Remote, schema_id: int) -> None:
         text = remote.schema(schema_id)
@@ -117,16 +164,15 @@ def open_registry(settings: Settings) -> Registry:
         ConfigurationError: a schema isn't registered or released, or the registry refuses us.
         Unavailable: the registry gives no answer.
     """
-    url = settings.schema_registry_url
-    if url == FILE:
+    if _is_file(settings):
         catalog = Catalog.from_files()
     else:
         catalog = Catalog.without_ids()
-        with _Remote(url) as remote:
+        with _Remote(settings) as remote:
             for subject in subjects(settings):
                 _look_up(remote, subject, catalog)
     try:
-        return Registry(catalog, url)
+        return Registry(catalog, settings)
     except KeyError as exc:
         raise ConfigurationError(
             f"{exc.args[0]} isn't released as it is now: `rejoinder schemas check` says what to do"
@@ -156,9 +202,9 @@ def register(settings: Settings) -> list[Registered]:
         ConfigurationError: a schema is incompatible with a registered version, or the registry refuses us.
         Unavailable: the registry gives no answer; what was registered until then stays.
     """
-    if settings.schema_registry_url == FILE:
+    if _is_file(settings):
         return []
-    with _Remote(settings.schema_registry_url) as remote:
+    with _Remote(settings) as remote:
         return [
             Registered(subject, remote.register(subject, current_text(record)))
             for subject, record in subjects(settings)
@@ -175,10 +221,10 @@ def check(settings: Settings) -> list[str]:
         ConfigurationError: the registry refuses us.
         Unavailable: the registry gives no answer.
     """
-    if settings.schema_registry_url == FILE:
+    if _is_file(settings):
         return compatibility.problems()
     found = []
-    with _Remote(settings.schema_registry_url) as remote:
+    with _Remote(settings) as remote:
         for subject, record in subjects(settings):
             versions = [(f"{subject} version {version.version}", version.text) for version in remote.versions(subject)]
             found += compatibility.conflicts([*versions, (f"{record} as it is now", current_text(record))])
@@ -188,19 +234,20 @@ def check(settings: Settings) -> list[str]:
 class _Remote:
     """A Confluent-compatible registry; its errors told apart by what they ask for."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, settings: Settings) -> None:
+        url = settings.schema_registry_url.get_secret_value()
         try:
             parts = urlsplit(url)
             port = f":{parts.port}" if parts.port else ""
         except ValueError as exc:
-            raise ConfigurationError(f"REJOINDER_SCHEMA_REGISTRY_URL: not a URL: {exc}") from exc
+            raise ConfigurationError(f"REJOINDER_SCHEMA_REGISTRY_URL: {without_login(url)!r} is no URL") from exc
         # No user or password: this goes into messages.
         self._name = f"schema registry {parts.scheme}://{parts.hostname}{port}{parts.path}"
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError(
                 f"REJOINDER_SCHEMA_REGISTRY_URL must be {FILE} or an http(s) URL; its scheme is {parts.scheme!r}"
             )
-        self._client = _client(url)
+        self._client = _client(url, settings)
 
     def __str__(self) -> str:
         return self._name
@@ -209,6 +256,10 @@ class _Remote:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
         self._client.close()
 
     def schema(self, schema_id: int) -> str:
@@ -219,7 +270,7 @@ class _Remote:
             try:
                 schema = self._client.get_schema(schema_id)
             except SchemaRegistryError as exc:
-                if exc.http_status_code == _NOT_FOUND:
+                if exc.http_status_code in _NO_SUCH_ID:
                     raise UnknownSchema(schema_id, f"{self} doesn't know it") from exc
                 raise
         if schema.schema_type not in (None, "AVRO") or schema.references or schema.schema_str is None:
@@ -277,10 +328,30 @@ class _Remote:
             raise ConfigurationError(f"{where} refuses: {exc}") from exc
 
 
-def _client(url: str) -> SchemaRegistryClient:
+def _is_file(settings: Settings) -> bool:
+    return settings.schema_registry_url.get_secret_value() == FILE
+
+
+def _client(url: str, settings: Settings) -> SchemaRegistryClient:
     # Imported when a registry is used: half a second that ``file:`` needn't wait for.
     from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415
 
-    return SchemaRegistryClient(
-        {"url": url, "timeout": TIMEOUT_S, "max.retries": RETRIES, "retries.wait.ms": RETRY_WAIT_MS}
-    )
+    conf: dict[str, Any] = {"url": url, "timeout": TIMEOUT_S, "max.retries": RETRIES, "retries.wait.ms": RETRY_WAIT_MS}
+    if settings.schema_registry_username:
+        password = settings.schema_registry_password.get_secret_value()
+        conf["basic.auth.user.info"] = f"{settings.schema_registry_username}:{password}"
+    for name, value in (
+        ("ssl.ca.location", settings.schema_registry_ca),
+        ("ssl.certificate.location", settings.schema_registry_certificate),
+        ("ssl.key.location", settings.schema_registry_key),
+        ("ssl.key.password", settings.schema_registry_key_password.get_secret_value()),
+    ):
+        if value:
+            conf[name] = str(value)
+    try:
+        return SchemaRegistryClient(conf)
+    except (ValueError, OSError) as exc:  # What ssl makes of a certificate or key that it can't read is an OSError.
+        raise ConfigurationError(
+            f"REJOINDER_SCHEMA_REGISTRY_…: {type(exc).__name__}: {exc}; see the settings of its login, CA, certificate "
+            "and key"
+        ) from None

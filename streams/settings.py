@@ -3,12 +3,14 @@ Every setting, read from the environment once at start.
 
 A name that isn't declared here, or a value that isn't allowed, is refused at start: a typing error in a deployment
 must not become a default. ``REJOINDER_KAFKA_…`` passes any librdkafka property through: the rest of the name, in lower
-case and with dots for underscores (``REJOINDER_KAFKA_SECURITY_PROTOCOL`` is ``security.protocol``).
+case and with dots for underscores (``REJOINDER_KAFKA_SECURITY_PROTOCOL`` is ``security.protocol``). Secrets and passed
+through properties may stand in files: ``REJOINDER_…_FILE``, see `streams.secrets`.
 """
 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import socket
@@ -17,13 +19,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams.durations import Duration, format_duration, parse_ask_ms, parse_duration_ms
 from streams.errors import ConfigurationError
+from streams.secrets import FILE_SUFFIX, SecretUrl, from_file, redact
 from topology.policy import DAY_MS, NEVER_ASK, Policy
-from topology.topics import PARTITIONS, TOPICS
+from topology.topics import PARTITIONS, REDRIVES, TOPICS
 
 PREFIX: Final = "REJOINDER_"
 KAFKA_PREFIX: Final = f"{PREFIX}KAFKA_"
@@ -40,52 +44,17 @@ _OURS: Final = frozenset(
 )  # fmt: skip
 """librdkafka's properties that nobody else may set."""
 
-_UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+def _existing_file(text: object) -> object:
+    """Return *text*, None for an empty one; a certificate that isn't there is found before anything starts."""
+    if not text:
+        return None
+    if not os.access(str(text), os.R_OK) or not Path(str(text)).is_file():
+        raise ValueError("no file that can be read")
+    return text
 
 
-_DURATION_MS_MAX: Final = 3_650 * DAY_MS
-
-
-def parse_duration_ms(text: object) -> int:
-    """
-    Return *text* ("500ms", "30s", "5m", "24h", "7d"; a unit is always said) in milliseconds.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if isinstance(text, int):  # From code; the environment gives text.
-        return text
-    match = re.fullmatch(r"(\d+)\s*(ms|s|m|h|d)", str(text).strip())
-    if not match:
-        raise ValueError(
-            f"{text!r} is no duration; allowed: a whole number and a unit, such as 500ms, 30s, 5m, 24h, 7d"
-        )
-    duration_ms = int(match[1]) * _UNITS_MS[match[2]]
-    if duration_ms > _DURATION_MS_MAX:
-        raise ValueError(f"{text!r} is too long; at most {_DURATION_MS_MAX // DAY_MS}d")
-    return duration_ms
-
-
-def parse_ask_ms(text: object) -> int:
-    """
-    Return when order details are asked for: milliseconds after the command, `NEVER_ASK` for never.
-
-    Raises:
-        ValueError: *text* is neither "at once", "never" nor "after DURATION".
-    """
-    words = str(text).strip()
-    if words == "at once":
-        return 0
-    if words == "never":
-        return NEVER_ASK
-    if words.startswith("after "):
-        return parse_duration_ms(words.removeprefix("after "))
-    if isinstance(text, int):
-        return text
-    raise ValueError(f'{text!r} is not allowed; allowed: "at once", "never", or "after" and a duration: "after 500ms"')
-
-
-Duration = Annotated[int, BeforeValidator(parse_duration_ms)]
+PemFile = Annotated[Path | None, BeforeValidator(_existing_file)]
 
 
 class Switch(Enum):
@@ -126,7 +95,8 @@ _DEFAULTS: Final = Policy()
 class Settings(BaseSettings):
     """The settings; each field ``name`` is the environment's ``REJOINDER_NAME``."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    # Inputs are hidden in pydantic's own errors: one of them may be a secret. Ours say the value where it is none.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # Kafka.
     bootstrap_servers: str = Field(
@@ -170,10 +140,22 @@ class Settings(BaseSettings):
     headers: Switch = Field(Switch.ON, description="CloudEvents headers on what is produced.")
 
     # Schemas.
-    schema_registry_url: str = Field(
-        "file:",
+    schema_registry_url: SecretUrl = Field(
+        SecretUrl("file:"),
         description="file: for the ids that come with the code, or a Confluent-compatible registry's http(s) URL.",
     )
+    schema_registry_username: str = Field("", description="Login at the registry (basic authentication).")
+    schema_registry_password: SecretStr = Field(SecretStr(""), description="The login's password.")
+    schema_registry_ca: PemFile = Field(
+        None, description="PEM file of the authorities that may sign the registry's certificate. Default: public ones."
+    )
+    schema_registry_certificate: PemFile = Field(
+        None, description="PEM file of the client certificate for the registry, with its chain."
+    )
+    schema_registry_key: PemFile = Field(
+        None, description="PEM file of its private key. Default: it is in the certificate's file."
+    )
+    schema_registry_key_password: SecretStr = Field(SecretStr(""), description="The private key's password.")
 
     # State and web.
     state_dir: Path = Field(
@@ -183,6 +165,21 @@ class Settings(BaseSettings):
     web_bind: str = Field("127.0.0.1", description="Address that the web server listens on.")
     web_host: str = Field("", description="Host name under which other workers reach this one. Default: web_bind.")
     web_port: int = Field(6066, ge=1, le=65_535, description="The web server's port.")
+    web_orders: Switch = Field(
+        Switch.OFF, description="on: the web server answers questions about orders (/orders/ORDER_ID, `explain`)."
+    )
+    web_token: SecretStr = Field(
+        SecretStr(""),
+        description="What whoever asks about orders must know, 16 characters or more. Optional if bound to loopback.",
+    )
+    web_peers: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9.*_:/-]+(,[A-Za-z0-9.*_:/-]+)*)?$",
+        description=(
+            "Hosts that the token is sent to, beside loopback: names with * and networks, comma separated "
+            "(*.rejoinder.svc,10.0.0.0/8)."
+        ),
+    )
     log_format: LogFormat = Field(LogFormat.CONSOLE, description="console or json.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="The least that is logged.")
 
@@ -205,12 +202,19 @@ class Settings(BaseSettings):
     )
 
     # The orders service.
-    database_url: str = Field("", description="SQLAlchemy URL of the orders. Default: SQLite in the state directory.")
+    database_url: SecretUrl = Field(
+        SecretUrl(""), description="SQLAlchemy URL of the orders. Default: SQLite in the state directory."
+    )
     publish_changes: Switch = Field(Switch.OFF, description="on: orders are published unasked when they change.")
 
     # The e-mail service.
-    smtp_url: str = Field(
-        "smtp://127.0.0.1:25", description="The mail server: smtp:// or smtps://, with user:password@ if it wants them."
+    smtp_url: SecretUrl = Field(
+        SecretUrl("smtp://127.0.0.1:25"),
+        description="The mail server: smtp:// or smtps://, with user:password@ if it wants them.",
+    )
+    smtp_ca: PemFile = Field(
+        None,
+        description="PEM file of the authorities that may sign the mail server's certificate. Default: public ones.",
     )
     email_from: str = Field("Orders <orders@example.com>", description="The mails' From.")
     email_domain: str = Field("", description="Right side of the Message-IDs. Default: the domain of email_from.")
@@ -222,10 +226,19 @@ class Settings(BaseSettings):
     @field_validator("finished_ttl")
     @classmethod
     def _outlives_topics(cls, value: int) -> int:
-        kept_ms = max(topic.retention_ms for topic in TOPICS)
+        # But for the marks of what was put back: they can't be put back themselves.
+        kept_ms = max(topic.retention_ms for topic in TOPICS if topic is not REDRIVES)
         if value <= kept_ms:
             days = kept_ms // DAY_MS
             raise ValueError(f"must be longer than any record is kept ({days}d), or a duplicate may find it forgotten")
+        return value
+
+    @field_validator("web_token")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr) -> SecretStr:
+        token = value.get_secret_value()
+        if token and not re.fullmatch(r"[\x21-\x7e]{16,1024}", token):
+            raise ValueError("must be 16 to 1024 visible ASCII characters; `openssl rand -hex 32` makes one")
         return value
 
     @property
@@ -262,7 +275,7 @@ class Settings(BaseSettings):
     @property
     def orders_url(self) -> str:
         """The orders database."""
-        return self.database_url or f"sqlite:///{self.state_dir / 'orders.sqlite'}"
+        return self.database_url.get_secret_value() or f"sqlite:///{self.state_dir / 'orders.sqlite'}"
 
     def topic(self, name: str) -> str:
         """Return *name* as the cluster knows it."""
@@ -270,12 +283,37 @@ class Settings(BaseSettings):
 
 
 def kafka_properties(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the librdkafka properties that *environ* sets."""
-    return {
-        name.removeprefix(KAFKA_PREFIX).lower().replace("_", "."): value
-        for name, value in environ.items()
-        if name.startswith(KAFKA_PREFIX)
-    }
+    """
+    Return the librdkafka properties that *environ* sets, or that stand in files that it names.
+
+    Raises:
+        ConfigurationError: a file can't be read, or a property is set both ways.
+    """
+    found = {}
+    for name, value in environ.items():
+        if name.startswith(KAFKA_PREFIX):
+            variable = name.removesuffix(FILE_SUFFIX)
+            text = from_file(environ, variable) if variable != name else value
+            found[variable.removeprefix(KAFKA_PREFIX).lower().replace("_", ".")] = str(text)
+    return found
+
+
+def secrets() -> list[str]:
+    """Return the names of the settings that are secrets, or may hold one."""
+    return [name for name, field in Settings.model_fields.items() if _is_secret(field.annotation)]
+
+
+def _is_secret(annotation: Any) -> bool:
+    """Return whether *annotation* is a secret's type."""
+    return isinstance(annotation, type) and issubclass(annotation, SecretStr)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether *host* is this machine's loopback, by its name or address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def load(**overrides: Any) -> Settings:
@@ -286,6 +324,7 @@ def load(**overrides: Any) -> Settings:
         ConfigurationError: a name that doesn't exist, or a value that isn't allowed; says which and what is.
     """
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known |= {f"{PREFIX}{name.upper()}{FILE_SUFFIX}" for name in secrets()}
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and not name.startswith(KAFKA_PREFIX) and name not in known | _ELSEWHERE:
             # Without the prefix, which they all share.
@@ -294,10 +333,21 @@ def load(**overrides: Any) -> Settings:
             hint = f"did you mean {PREFIX}{near[0]}?" if near else "`rejoinder settings` lists what there is"
             raise ConfigurationError(f"{name} is no setting; {hint}")
     _check_kafka(kafka_properties(os.environ))
+    read = {name: from_file(os.environ, PREFIX + name.upper()) for name in secrets()}
     try:
-        return Settings(**overrides)
+        settings = Settings(**{name: text for name, text in read.items() if text is not None} | overrides)
     except ValidationError as exc:
         raise ConfigurationError("; ".join(_wrong(error) for error in exc.errors())) from exc
+    if (
+        settings.web_orders is Switch.ON
+        and not settings.web_token.get_secret_value()
+        and not is_loopback(settings.web_bind)
+    ):
+        raise ConfigurationError(
+            f"REJOINDER_WEB_ORDERS=on with REJOINDER_WEB_BIND={settings.web_bind!r}: whoever reaches the port could "
+            "read customers' orders; set REJOINDER_WEB_TOKEN or REJOINDER_WEB_TOKEN_FILE, or bind to 127.0.0.1"
+        )
+    return settings
 
 
 def _wrong(error: ErrorDetails) -> str:
@@ -307,11 +357,11 @@ def _wrong(error: ErrorDetails) -> str:
     if field is None:
         return f"{name} is no setting"
     variable = PREFIX + name.upper()
-    value = os.environ.get(variable, error["input"])
+    given = "" if _is_secret(field.annotation) else f"={os.environ.get(variable, error['input'])!r}"
     what = error["msg"].removeprefix("Value error, ")
     if is_duration(name):  # Pydantic compares milliseconds and says so.
         what = re.sub(r"\d+$", lambda limit: format_duration(int(limit[0])), what)
-    return f"{variable}={value!r}: {what} ({str(field.description).rstrip('.')})"
+    return f"{variable}{given}: {what} ({str(field.description).rstrip('.')})"
 
 
 def _check_kafka(properties: Mapping[str, str]) -> None:
@@ -327,6 +377,10 @@ def _check_kafka(properties: Mapping[str, str]) -> None:
         raise ConfigurationError(
             f"{', '.join(ours)}: can't be passed through: exactly-once rests on it, or it has a setting of its own"
         )
+    if odd := [name for name, value in properties.items() if not _is_property(name, value)]:
+        # Python's client crashes on what isn't UTF-8, and takes two names for something of its own.
+        variables = ", ".join(ascii(KAFKA_PREFIX + name.upper().replace(".", "_"))[1:-1] for name in odd)
+        raise ConfigurationError(f"{variables}: no property of librdkafka's, or its value isn't UTF-8")
     # Imported where it is needed: most deployments pass nothing through.
     from confluent_kafka import KafkaException, Producer  # noqa: PLC0415
 
@@ -334,16 +388,30 @@ def _check_kafka(properties: Mapping[str, str]) -> None:
         # Silent, because a producer grumbles at consumers' properties. Without brokers it connects to nobody.
         Producer({**properties, "log_level": 0})
     except KafkaException as exc:
-        what = exc.args[0].str()
+        what = redact(exc.args[0].str(), properties)
         named = [name for name in properties if f'"{name}"' in what] or list(properties)
         variables = ", ".join(KAFKA_PREFIX + name.upper().replace(".", "_") for name in named)
-        raise ConfigurationError(f"{variables}: {what}; allowed: librdkafka's configuration properties") from exc
+        # Not chained: its own text may quote a secret.
+        raise ConfigurationError(f"{variables}: {what}; allowed: librdkafka's configuration properties") from None
+
+
+def _is_property(name: str, value: str) -> bool:
+    """Return whether *name* may be a property of librdkafka's and *value* its text."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # Bytes of the environment that aren't UTF-8 are lone surrogates here.
+        return False
+    return re.fullmatch(r"[a-z0-9.]+", name) is not None and name not in ("logger", "default.topic.config")
 
 
 def as_environment(name: str, value: Any) -> str:
-    """Return the *value* of the setting *name* as the environment has it."""
+    """Return the *value* of the setting *name* as the environment has it, secrets too."""
     if isinstance(value, Enum):
         return str(value.value)
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if value is None:
+        return ""
     if name == "ask":
         return {0: "at once", NEVER_ASK: "never"}.get(value, f"after {format_duration(value)}")
     return format_duration(value) if is_duration(name) else str(value)
@@ -355,11 +423,3 @@ def is_duration(name: str) -> bool:
         isinstance(part, BeforeValidator) and part.func is parse_duration_ms
         for part in Settings.model_fields[name].metadata
     )
-
-
-def format_duration(duration_ms: int) -> str:
-    """Return *duration_ms* as `parse_duration_ms` reads it, in the largest unit that is exact."""
-    for unit, unit_ms in reversed(_UNITS_MS.items()):
-        if duration_ms and duration_ms % unit_ms == 0:
-            return f"{duration_ms // unit_ms}{unit}"
-    return f"{duration_ms}ms"

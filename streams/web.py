@@ -1,8 +1,10 @@
-"""The worker's web server: one order's state and timeline, liveness, readiness, metrics."""
+"""The worker's pages: liveness, readiness, metrics, and, to those who may (`access`), one order's timeline."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -12,7 +14,8 @@ from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from yarl import URL
 
-from streams.errors import RejoinderError, Unavailable
+from streams.access import SCHEME, Access
+from streams.errors import ConfigurationError, RejoinderError, Unavailable
 from streams.frame import App, stores_of
 from streams.monitor.explain import explain
 from streams.processing.task import Phase
@@ -20,6 +23,8 @@ from streams.transport.assignment import PartitionAssignor
 from streams.transport.partitioner import partition_of
 
 FORWARD_S: Final = 5.0
+ANSWER_BYTES_MAX: Final = 16 * 1_048_576
+"""Of another worker: a row has a megabyte at most, its JSON is some times as large."""
 FORWARDED: Final = "Rejoinder-Forwarded"
 """Header of a request that another worker passed on: it is never passed on again."""
 
@@ -51,9 +56,14 @@ def add_pages(app: App, table: TableT[bytes, bytes] | None = None) -> None:
 
 
 def _add_order_page(app: App, table: TableT[bytes, bytes]) -> None:
+    access = Access(app.settings)
+
     @app.page("/orders/{order_id}", name="order")
     async def order(view: View, request: Request, order_id: str) -> Response:
         """Answer with one order, from whichever worker holds it."""
+        if denied := access.deny(request.headers):
+            headers = {"WWW-Authenticate": SCHEME} if denied.status is HTTPStatus.UNAUTHORIZED else None
+            return view.json({"error": denied.error}, status=denied.status, headers=headers)
         key = order_id.encode()
         partition = partition_of(key, app.partitions)
         store = stores_of(table).get(partition)
@@ -73,18 +83,39 @@ def _add_order_page(app: App, table: TableT[bytes, bytes]) -> None:
         assert isinstance(assignor, PartitionAssignor)
         try:
             owner = (await _in_executor(assignor.owners)).get(partition)
-        except Unavailable as exc:
+            if owner is None:
+                return view.json({"error": f"nobody owns partition {partition} now; try again"}, status=503)
+            access.check_peer(owner)
+        except (Unavailable, ConfigurationError) as exc:
             return view.json({"error": str(exc)}, status=503)
-        if owner is None:
-            return view.json({"error": f"nobody owns partition {partition} now; try again"}, status=503)
         # Quoted by hand: an order id may hold slashes, which yarl would take for more of the path.
         url = URL(f"{owner}/orders/{quote(order_id, safe='')}", encoded=True)
         timeout = aiohttp.ClientTimeout(total=FORWARD_S)
         try:
-            async with app.http_client.get(url, headers={FORWARDED: "1"}, timeout=timeout) as answer:
-                return view.json(await answer.json(), status=answer.status)
-        except (aiohttp.ClientError, TimeoutError) as exc:
+            headers = {FORWARDED: "1"} | access.headers()
+            # No redirects: a token goes where it was checked to go.
+            async with app.http_client.get(url, headers=headers, timeout=timeout, allow_redirects=False) as answer:
+                return view.json(await _json(answer), status=answer.status)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
             return view.json({"error": f"{owner}, which owns partition {partition}: {exc!r}; try again"}, status=503)
+
+
+async def _json(answer: aiohttp.ClientResponse) -> Any:
+    """
+    Return what another worker answered.
+
+    Raises:
+        ValueError: it's no JSON, or too much.
+        aiohttp.ClientError: the connection broke.
+    """
+    body = bytearray()
+    async for some in answer.content.iter_any():
+        body += some
+        if len(body) > ANSWER_BYTES_MAX:
+            raise ValueError("the answer is too large")
+    if answer.content_type != "application/json":
+        raise ValueError(f"the answer is {answer.content_type}, no JSON")
+    return json.loads(body)
 
 
 async def _in_executor(function: Any, *args: Any) -> Any:

@@ -149,6 +149,15 @@ DEAD_LETTERS: Final = Topic(
     30 * DAY_MS,
     EMAIL_COMMANDS.record_bytes_max + _MARGIN_BYTES,
 )
+REDRIVES: Final = Topic(
+    "order-confirmation.redrives",
+    (),
+    (Participant.PERSON,),
+    Participant.PERSON,
+    Cleanup.DELETE,
+    # Longer than the dead letters of which it says that they were put back: theirs may go a segment's day later.
+    DEAD_LETTERS.retention_ms + 2 * DAY_MS,
+)
 
 TOPICS: Final = (
     COMMANDS,
@@ -160,4 +169,5 @@ TOPICS: Final = (
     PROCESSES_CHANGELOG,
     LEDGER_CHANGELOG,
     DEAD_LETTERS,
+    REDRIVES,
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import kafka, schemas, topics
+from streams.cli import dead_letters, kafka, schemas, topics
 from streams.cli.commands import cancel, send
 from streams.cli.demo import demo
 from streams.cli.explain import explain
@@ -30,6 +30,7 @@ app.command()(send)
 app.command()(cancel)
 app.command()(explain)
 app.command()(settings)
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(kafka.app, name="kafka")

@@ -23,8 +23,9 @@ from streams.local.apicurio import LocalRegistry
 from streams.local.kafka import LocalKafka
 from streams.local.smtp import LocalSmtp
 from streams.registry import open_registry, register
+from streams.secrets import SecretUrl
 from streams.services.orders.database import Database
-from streams.settings import PREFIX, Settings, as_environment
+from streams.settings import PREFIX, Settings, Switch, as_environment
 from streams.transport.topics import Cluster
 
 PARTITIONS = 4
@@ -92,9 +93,11 @@ def _start(
         "bootstrap_servers": kafka.bootstrap_servers,
         "partitions": PARTITIONS,
         "replication_factor": 1,
-        "schema_registry_url": url,
-        "database_url": f"sqlite:///{where / 'orders.sqlite'}",
-        "smtp_url": smtp.url,
+        "schema_registry_url": SecretUrl(url),
+        "database_url": SecretUrl(f"sqlite:///{where / 'orders.sqlite'}"),
+        "smtp_url": SecretUrl(smtp.url),
+        # `explain` is a part of what is shown; all listens on the loopback only.
+        "web_orders": Switch.ON,
         # Soon, so that an answer that a killed process owed is asked for again while somebody watches.
         "retry_first": 2_000,
         "transaction_timeout": 10_000,

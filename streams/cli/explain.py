@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from streams import settings as settings_module
-from streams.errors import RejoinderError, Unavailable
+from streams.access import Access
+from streams.errors import ConfigurationError, RejoinderError, Unavailable
 from streams.settings import Settings
 from streams.transport.assignment import owners_of
 from streams.transport.partitioner import partition_of
@@ -22,6 +23,17 @@ from streams.transport.topics import partitions_of
 from topology.topics import COMMANDS
 
 ASK_S: Final = 10.0
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A token goes where it was checked to go."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow none."""
+
+
+# No proxy: the environment's is for the way out, and would see the token.
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
 
 
 class UnknownOrder(RejoinderError):
@@ -47,15 +59,23 @@ def _ask(settings: Settings, order_id: str) -> dict[str, Any]:
     owner = owners_of(settings, f"{settings.application_id}-worker").get(partition)
     if owner is None:
         raise Unavailable(f"no worker owns partition {partition} of order {order_id} now; is one running? Try again")
+    access = Access(settings)
+    access.check_peer(owner)
     url = f"{owner}/orders/{urllib.parse.quote(order_id, safe='')}"
+    request = urllib.request.Request(url, headers=access.headers())  # noqa: S310 -- checked to be http.
     try:
-        with urllib.request.urlopen(url, timeout=ASK_S) as answer:  # noqa: S310 -- a worker's own advertised URL.
+        with _OPENER.open(request, timeout=ASK_S) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as exc:
         with exc:
             said = exc.read(500).decode(errors="replace")
         if exc.code == HTTPStatus.NOT_FOUND:
             raise UnknownOrder(f"nothing is remembered of order {order_id} (asked {owner})") from exc
+        if exc.code in (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED):
+            raise ConfigurationError(
+                f"{owner} doesn't tell: {said}; workers answer with REJOINDER_WEB_ORDERS=on, and only to those who "
+                "have their REJOINDER_WEB_TOKEN"
+            ) from exc
         raise Unavailable(f"{url} answers {exc.code}: {said}") from exc
     except OSError as exc:
         raise Unavailable(f"{url} doesn't answer: {exc}; the worker may be starting or stopping, try again") from exc

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from streams import settings as settings_module
 from streams.settings import KAFKA_PREFIX, PREFIX, Settings
-
-_SECRET = ("database_url", "smtp_url", "schema_registry_url")
-
 
 _PAGE = """\
 # Settings
@@ -23,6 +21,10 @@ refused at start. `rejoinder settings` shows the values in force. This page is g
 `rejoinder settings --markdown > docs/settings.md`.
 
 A duration is a whole number and a unit: `500ms`, `30s`, `5m`, `24h`, `7d`.
+
+What is a secret, or may hold one ({secrets}, and any of librdkafka's below), may stand in a file instead: its name with
+`_FILE` is the file's path, as Kubernetes and Docker mount secrets. `REJOINDER_SMTP_URL_FILE=/run/secrets/smtp` and
+`REJOINDER_KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka`. The file's last line end doesn't count.
 
 {table}
 
@@ -63,7 +65,8 @@ def page() -> str:
     for name, field in Settings.model_fields.items():
         default = field.get_default() if field.default_factory is None else ""
         lines.append(f"| `{PREFIX}{name.upper()}` | {_code(name, default)} | {field.description} |")
-    return _PAGE.format(table="\n".join(lines))
+    secrets = ", ".join(f"`{PREFIX}{name.upper()}`" for name in settings_module.secrets())
+    return _PAGE.format(table="\n".join(lines), secrets=secrets)
 
 
 def _code(name: str, value: Any) -> str:
@@ -72,8 +75,5 @@ def _code(name: str, value: Any) -> str:
 
 
 def _text(name: str, value: Any) -> str:
-    text = settings_module.as_environment(name, value)
-    if name in _SECRET and "@" in text:
-        scheme, _, rest = text.partition("://")
-        return f"{scheme}://***@{rest.rpartition('@')[2]}"
-    return text
+    # A secret's own text is a mask, or a URL without its login.
+    return str(value) if isinstance(value, SecretStr) else settings_module.as_environment(name, value)

@@ -10,12 +10,9 @@ from collections.abc import Callable
 from typing import Final
 
 from streams.batch import Headers, Output, Refusal
+from streams.headers import ERRORS, LEFT_OUT, REASON, TIMESTAMP, original_ms
 from topology.topics import DEAD_LETTERS, EMAIL_COMMANDS
 
-REASON: Final = "rejoinder.reason"
-TIMESTAMP: Final = "rejoinder.timestamp"
-LEFT_OUT: Final = "rejoinder.left-out-bytes"
-_NAMES: Final = "__streams.errors."
 _DETAIL_CHARS_MAX: Final = 1_000
 _ORIGINAL_BYTES_MAX: Final = EMAIL_COMMANDS.record_bytes_max
 """Value and headers together; the topic takes somewhat more, for the key and what is added."""
@@ -30,13 +27,13 @@ def dead_letter(refusal: Refusal, cluster_name: Callable[[str], str]) -> Output:
     """
     record = refusal.record
     about: Headers = [
-        (f"{_NAMES}exception", refusal.reason.encode()),
-        (f"{_NAMES}message", refusal.detail[:_DETAIL_CHARS_MAX].encode(errors="replace")),
-        (f"{_NAMES}topic", cluster_name(record.topic).encode()),
-        (f"{_NAMES}partition", b"%d" % record.partition),
-        (f"{_NAMES}offset", b"%d" % record.offset),
+        (f"{ERRORS}exception", refusal.reason.encode()),
+        (f"{ERRORS}message", refusal.detail[:_DETAIL_CHARS_MAX].encode(errors="replace")),
+        (f"{ERRORS}topic", cluster_name(record.topic).encode()),
+        (f"{ERRORS}partition", b"%d" % record.partition),
+        (f"{ERRORS}offset", b"%d" % record.offset),
         (REASON, refusal.reason.encode()),
-        (TIMESTAMP, b"%d" % record.timestamp_ms),
+        (TIMESTAMP, b"%d" % original_ms(record)),
     ]
     headers = record.headers or []
     size = len(record.value or b"") + sum(len(name) + len(value or b"") for name, value in headers)

@@ -14,7 +14,7 @@ from schemas.codec import Codec
 from schemas.undecodable import Undecodable
 from streams import metrics
 from streams.batch import Batch, Record
-from streams.headers import TRACEPARENT, cloud_event_headers, header
+from streams.headers import TRACEPARENT, cloud_event_headers, header, original_ms
 from streams.transport.partitioner import partition_of
 from topology import ids
 from topology.events import DEADLINE, Cause
@@ -87,7 +87,8 @@ class ProcessManager:
     """
     Decides batches.
 
-    *resolve* learns a schema id that the codec doesn't know: from then on the codec does.
+    *resolve* learns a schema id that the codec doesn't know: from then on the codec does. *resolve_stored* does the
+    same for ids in rows of ours; None: there is no difference.
 
     Raises from calls:
         Unavailable: *resolve* gets no answer; the batch may be tried again.
@@ -100,9 +101,11 @@ class ProcessManager:
         policy: Policy,
         partitions: int,
         with_headers: bool = True,
+        resolve_stored: Callable[[int], None] | None = None,
     ) -> None:
         self._codec = codec
         self._resolve = resolve
+        self._resolve_stored = resolve_stored or resolve
         self._policy = policy
         self._partitions = partitions
         self._with_headers = with_headers
@@ -156,7 +159,7 @@ class ProcessManager:
         if len(value) > RECORD_BYTES_MAX:
             # The topic was set to take more: two such halves would not fit into a SendEmail.
             raise Refused("too-large", f"{len(value)} bytes, of {RECORD_BYTES_MAX} at most")
-        age_ms = batch.now_ms - record.timestamp_ms
+        age_ms = batch.now_ms - original_ms(record)
         if age_ms > self._policy.finished_ttl_ms:
             raise Refused("expired", f"{age_ms // 86_400_000} days old: its process may have been forgotten already")
         message = self._decode(record, key, value)
@@ -219,7 +222,7 @@ class ProcessManager:
             return self._codec.encode(action)
         except UnknownSchema as exc:
             # A half that another worker stored, which knew a newer schema already.
-            self._resolve(exc.schema_id)
+            self._resolve_stored(exc.schema_id)
             return self._codec.encode(action)
 
 

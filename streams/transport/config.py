@@ -87,6 +87,12 @@ def transactional(settings: Settings, group: str) -> dict[str, Any]:
     )
 
 
+def redrive(settings: Settings) -> dict[str, Any]:
+    """Return the configuration of who puts dead letters back: one id for all, so that a second one fences the first."""
+    name = f"{settings.application_id}-redrive"
+    return transactional(settings, name) | {"transactional.id": name, "client.id": name, "log_level": 2}
+
+
 def plain_producer(settings: Settings) -> dict[str, Any]:
     """Return the configuration of a producer outside transactions, for commands sent by hand."""
     return common(settings) | {

@@ -166,6 +166,15 @@ class Transaction:
             SessionOver: see the module.
         """
         self._call("send_offsets_to_transaction", list(positions), member, CALL_S)
+        self.commit_records()
+
+    def commit_records(self) -> None:
+        """
+        Commit the records alone: for who reads as no member of a group, and is fenced by its transactional id only.
+
+        Raises:
+            As `commit`.
+        """
         self._call("commit_transaction", CALL_S)
         self.state = State.READY
 

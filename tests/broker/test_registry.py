@@ -54,7 +54,7 @@ def altered(record: str, *fields: dict[str, object]) -> str:
 def other_version(settings: Settings, record: str, *fields: dict[str, object]) -> int:
     """Register another version of *record*, as another release would; return its id."""
     subject = next(subject.name for subject in subjects(settings) if subject.record == record)
-    with registry._Remote(settings.schema_registry_url) as remote:
+    with registry._Remote(settings) as remote:
         return remote.register(subject, altered(record, *fields))
 
 
@@ -63,7 +63,7 @@ def test_worker_before_the_deploy_step_is_told_to_run_it(settings: Settings) -> 
     subject = f"{settings.topic_prefix}{COMMANDS.name}-communications.SendOrderConfirmationEmail"
     with pytest.raises(ConfigurationError, match=rf"{re.escape(subject)} .*rejoinder schemas register"):
         open_registry(settings)
-    with registry._Remote(settings.schema_registry_url) as remote:
+    with registry._Remote(settings) as remote:
         assert [] == remote.versions(subject)
 
 
@@ -73,7 +73,7 @@ def test_registered_twice_is_registered_once(settings: Settings) -> None:
 
     assert first == register(settings)
     assert [subject.name for subject in subjects(settings)] == [registered.subject for registered in first]
-    with registry._Remote(settings.schema_registry_url) as remote:
+    with registry._Remote(settings) as remote:
         assert [1] * len(first) == [len(remote.versions(registered.subject)) for registered in first]
 
 
@@ -127,7 +127,7 @@ def test_check_finds_what_a_lax_registry_let_in(settings: Settings) -> None:
     subject = next(subject.name for subject in subjects(settings) if subject.record == SENT)
     schema = json.loads(current_text(SENT))
     schema["fields"][3]["type"] = "string"
-    with registry._Remote(settings.schema_registry_url) as remote:
+    with registry._Remote(settings) as remote:
         remote.register(subject, json.dumps(schema))
 
     (problem, other) = sorted(registry.check(settings))
@@ -179,7 +179,7 @@ def test_secret_in_the_url_stays_out_of_messages(unique: str) -> None:
 def test_command_line_registers_and_checks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The deploy step, as an operator runs it."""
     monkeypatch.setenv("REJOINDER_TOPIC_PREFIX", settings.topic_prefix)
-    url = ["--url", settings.schema_registry_url]
+    url = ["--url", settings.schema_registry_url.get_secret_value()]
 
     registered = CliRunner().invoke(cli.app, ["register", *url])
     checked = CliRunner().invoke(cli.app, ["check", *url])

@@ -58,6 +58,7 @@ class World:
             "REJOINDER_RETRY_FIRST": "1s",
             "REJOINDER_PUBLISH_CHANGES": "on",
             "REJOINDER_LOG_FORMAT": "json",
+            "REJOINDER_WEB_ORDERS": "on",
         }
         self._orders: list[str] = []
 

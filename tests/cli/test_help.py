@@ -20,6 +20,10 @@ SAYS: Final = {
     ("cancel",): ["unless it was requested already"],
     ("explain",): ["what it waits for", "--json"],
     ("settings",): ["Passwords are not shown", "--markdown"],
+    ("dead-letters",): ["list", "show", "redrive"],
+    ("dead-letters", "list"): ["--reason", "--since", "--topic", "--json", "--limit", "newest"],
+    ("dead-letters", "show"): ["TOPIC/PARTITION/OFFSET", "--raw"],
+    ("dead-letters", "redrive"): ["--dry-run", "--rate", "--force", "--all", "once"],
     ("topics",): ["apply", "diff", "show"],
     ("topics", "apply"): ["Create missing topics", "Safe to repeat"],
     ("topics", "diff"): ["exit code 1"],
@@ -56,7 +60,7 @@ def test_help_says_what_one_needs(path: tuple[str, ...], option: str) -> None:
     assert [] == missing, result.output
 
 
-@pytest.mark.parametrize("path", [(), ("topics",), ("schemas",), ("kafka",)])
+@pytest.mark.parametrize("path", [(), ("dead-letters",), ("topics",), ("schemas",), ("kafka",)])
 def test_no_arguments_show_the_help(path: tuple[str, ...]) -> None:
     """Exit code 2, as nothing was done."""
     result = CliRunner().invoke(app, list(path))

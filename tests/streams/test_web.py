@@ -14,11 +14,11 @@ from aiohttp.test_utils import TestServer
 
 from streams.errors import Corrupt, Unavailable
 from streams.processing.task import Phase, Task
+from streams.settings import Switch, load
 from streams.transport.assignment import PartitionAssignor
 from streams.transport.partitioner import partition_of
 from streams.web import FORWARDED, add_pages
 from tests.streams.manager import COMMAND_ID, ORDER_ID, Manager
-from topology.policy import Policy
 
 PARTITIONS: Final = 4
 PARTITION: Final = partition_of(ORDER_ID.encode(), PARTITIONS)
@@ -58,7 +58,7 @@ class Worker:
     def __init__(self, client: aiohttp.ClientSession) -> None:
         self.pages: dict[str, Callable[..., Any]] = {}
         self.partitions = PARTITIONS
-        self.settings = SimpleNamespace(policy=Policy(), advertised_url=URL)
+        self.settings = load(web_orders=Switch.ON, web_host="here", web_port=1)
         self.driver = SimpleNamespace(alive=True)
         self.session: Any = None
         self.assignor = Assignor()
@@ -78,8 +78,9 @@ class Worker:
         return register
 
     @staticmethod
-    def json(value: Any, status: int = 200) -> tuple[int, Any]:
+    def json(value: Any, status: int = 200, headers: Any = None) -> tuple[int, Any]:
         """Answer in JSON."""
+        assert headers is None
         return status, json.loads(json.dumps(value))
 
     @staticmethod
@@ -89,7 +90,7 @@ class Worker:
 
     async def get(self, path: str, *, forwarded: bool = False, **fields: str) -> tuple[Any, Any]:
         """Ask for a page."""
-        request = SimpleNamespace(headers={FORWARDED: "1"} if forwarded else {})
+        request = SimpleNamespace(headers={"Host": "here"} | ({FORWARDED: "1"} if forwarded else {}))
         answer: tuple[Any, Any] = await self.pages[path](self, request, **fields)
         return answer
 

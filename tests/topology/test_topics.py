@@ -42,6 +42,7 @@ EXPECTED = {
     "order-confirmation.processes-changelog": compacted(4 * 1_048_576 + 65_536),
     "email.ledger-changelog": compacted(1_048_576),
     "order-confirmation.dead-letters": deleted(MONTH, 2 * 1_048_576 + 2 * 65_536),
+    "order-confirmation.redrives": deleted(str(32 * DAY_MS)),
 }
 
 
@@ -70,6 +71,11 @@ def test_dead_letters_hold_whatever_is_read(topic: Topic) -> None:
     """The largest record that a service reads fits into a dead letter with its coordinates."""
     if topic.is_input:
         assert topics.DEAD_LETTERS.record_bytes_max >= topic.record_bytes_max + 65_536
+
+
+def test_marks_outlive_the_dead_letters_they_mark() -> None:
+    """A dead letter's segment may stay a day longer than its retention; without its mark it would be put back again."""
+    assert topics.REDRIVES.retention_ms > topics.DEAD_LETTERS.retention_ms + DAY_MS
 
 
 def test_process_manager_reads_three_topics() -> None:

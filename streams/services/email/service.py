@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 from streams import metrics
 from streams.batch import Batch, Headers, Record, Refusal
 from streams.errors import Unavailable
-from streams.headers import CE_CORRELATION_ID, CE_ID, TRACEPARENT, cloud_event_headers, header
+from streams.headers import CE_CORRELATION_ID, CE_ID, TRACEPARENT, cloud_event_headers, header, original_ms
 from streams.services.email import ledger
 from streams.services.email.ledger import Answer, Drop, Hold, Row, Send, Status, Verdict
 from streams.services.email.notes import Mark, Note, Notes
@@ -135,7 +135,7 @@ class EmailService:
         return [self._claim(batch, record, body, seen) for record, body in zip(batch, bodies, strict=True)]
 
     def _read(self, batch: Batch, record: Record) -> dict[str, Any] | Refusal:
-        age_ms = batch.now_ms - record.timestamp_ms
+        age_ms = batch.now_ms - original_ms(record)
         if age_ms > self._rules.ledger_ttl_ms:
             return Refusal(record, "expired", f"{age_ms // DAY_MS} days old: its row may have been forgotten already")
         body = self._reader.read(

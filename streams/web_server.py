@@ -1,0 +1,178 @@
+"""
+Faust's web server ``rejoinder://``: its pages are ours alone, and nobody can hold it up.
+
+One request a connection, read and answered within `LIFE_S`, whatever the other side does: so a client that sends a byte
+a minute, or reads none, costs a place for as long and no longer. There are few places, and fewer for one address. No
+body is read, nothing but GET and HEAD is answered, and what is wrong is said as JSON without what was asked for.
+
+None of Faust's own pages is served: ``/table`` shows every row of every table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from faust.web.drivers.aiohttp import Web as AiohttpWeb
+
+LIFE_S: Final = 15.0
+"""From the connection to the answer's last byte."""
+ANSWER_S: Final = 12.0
+"""For the page itself, so that one that takes too long is still answered."""
+CONNECTIONS_MAX: Final = 128
+CONNECTIONS_OF_ONE_MAX: Final = 32
+"""Of one address, so that one client leaves the health pages to the others."""
+REQUEST_BYTES_MAX: Final = 32_768
+"""All of a request: it has no body."""
+LINE_BYTES_MAX: Final = 8_190
+HEADERS_MAX: Final = 64
+
+METHODS: Final = ("GET", "HEAD")
+HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Server": "rejoinder",
+}
+"""Of every answer that doesn't set them itself."""
+
+log = logging.getLogger(__name__)
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Web(AiohttpWeb):
+    """Faust finds this through the entry point ``faust.web.drivers``."""
+
+    default_blueprints: ClassVar[Any] = ()
+    production_blueprints: ClassVar[Any] = ()
+    debug_blueprints: ClassVar[Any] = ()
+    optional_blueprints: ClassVar[Any] = ()
+
+    def __init__(self, app: Any, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self.web_app = web.Application(middlewares=[_guard])
+        self._runner = web.AppRunner(self.web_app, access_log=None)
+        self._server: asyncio.Server | None = None
+        self.connections: Counter[str] = Counter()
+        """Open connections by the other side's address."""
+
+    async def start_server(self) -> None:
+        """Listen."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        conf = self.app.conf
+        self._server = await loop.create_server(lambda: Connection(self, loop), conf.web_bind, conf.web_port)
+
+    async def stop_server(self) -> None:
+        """Take no more connections, and end those that there are."""
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+
+
+class Connection(RequestHandler):
+    """One connection, which is one request."""
+
+    def __init__(self, server: Web, loop: asyncio.AbstractEventLoop) -> None:
+        manager = server._runner.server
+        assert manager is not None, "connections come after start_server"
+        super().__init__(
+            manager,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # What AppRunner passes as well.
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            lingering_time=0,
+        )
+        self._open = server.connections
+        self._peer = ""
+        self._left = REQUEST_BYTES_MAX
+        self._end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, unless there are too many."""
+        assert isinstance(transport, asyncio.Transport)
+        peer = str((transport.get_extra_info("peername") or ("",))[0])
+        if self._open.total() >= CONNECTIONS_MAX or self._open[peer] >= CONNECTIONS_OF_ONE_MAX:
+            # Before aiohttp knows of it.
+            transport.abort()
+            return
+        self._peer = peer
+        self._open[peer] += 1
+        self._end = asyncio.get_running_loop().call_later(LIFE_S, transport.abort)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give the place back."""
+        if self._end is None:
+            return
+        self._end.cancel()
+        self._end = None
+        self._open[self._peer] -= 1
+        self._open += Counter()  # Drops the zeros: there are many addresses.
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read, up to a request's size."""
+        self._left -= len(data)
+        if self._left < 0 and self.transport is not None:
+            self.transport.abort()
+        elif self._end is not None:
+            super().data_received(data)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - aiohttp's interface.
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the request.
+    ) -> web.StreamResponse:
+        """Answer what is no request, without repeating any of it."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("a page failed", exc_info=exc)
+        answer = problem(status, HTTPStatus(status).phrase)
+        answer.force_close()
+        return answer
+
+
+def problem(status: int, error: str) -> web.Response:
+    """Return an answer that says what is wrong."""
+    return web.json_response({"error": error}, status=status, headers=HEADERS)
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    answer = await _answer(request, handler)
+    for name, value in HEADERS.items():
+        answer.headers.setdefault(name, value)
+    answer.force_close()
+    return answer
+
+
+async def _answer(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    if request.method not in METHODS:
+        answer = problem(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are answered")
+        answer.headers["Allow"] = ", ".join(METHODS)
+        return answer
+    if request.body_exists:
+        return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a request has no body here")
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await handler(request)
+    except web.HTTPException as exc:
+        return problem(exc.status, HTTPStatus(exc.status).phrase)
+    except TimeoutError:
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, "it takes too long now; try again")
+    except Exception:
+        log.exception("the page %s failed", request.match_info.route.resource)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "it failed; the log says why")
