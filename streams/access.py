@@ -42,7 +42,7 @@ class Access:
         if not self._token:
             # Without a token a page in the browser of somebody on this machine could ask, by a name of its own that
             # it lets point here.
-            host = urlsplit(f"//{headers.get('Host', '')}").hostname or ""
+            host = _host(headers.get("Host", ""))
             if _address(host) or is_loopback(host) or host == self._settings.web_host.lower():
                 return None
             return Denied(HTTPStatus.FORBIDDEN, "orders are served under this machine's own name or address only")
@@ -91,6 +91,14 @@ class Access:
 
 
 _IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _host(header: str) -> str:
+    """Return the host of a Host header; nothing if it can't be one."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _address(host: str) -> _IpAddress | None:

@@ -11,14 +11,13 @@ import confluent_kafka
 import typer
 
 from streams import settings as settings_module
+from streams.cli.arguments import OrderId
 from streams.errors import Unavailable
 from streams.registry import open_registry
 from streams.transport import config
 from topology.topics import COMMANDS
 
 DELIVERY_S: Final = 30.0
-
-OrderId = Annotated[str, typer.Argument(help="The order.")]
 
 
 def send(

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from streams import settings as settings_module
 from streams.cli import letter_view as view
+from streams.cli.arguments import plain
 from streams.errors import ConfigurationError, RejoinderError
 from streams.monitor.dead_letter_log import DeadLetterLog
 from streams.monitor.dead_letters import Coordinates, Filters, Letter, decoded, parse_since_ms
@@ -81,7 +82,7 @@ def list_(
 
 def _show_list(newest: list[tuple[int, Coordinates, bool, Letter]], reasons: Counter[str], back: int) -> None:
     console = view.console()
-    width = max((len(view.plain(letter.reason)) for *_, letter in newest), default=0)
+    width = max((len(plain(letter.reason)) for *_, letter in newest), default=0)
     for _, _, put_back, letter in newest:
         console.print(view.headline(letter, width, put_back=put_back))
         console.print(view.below(letter))
@@ -89,7 +90,7 @@ def _show_list(newest: list[tuple[int, Coordinates, bool, Letter]], reasons: Cou
     if not total:
         console.print("no dead letters")
         return
-    each = ", ".join(f"{view.plain(reason)} {count:,}" for reason, count in reasons.most_common())
+    each = ", ".join(f"{plain(reason)} {count:,}" for reason, count in reasons.most_common())
     older = f" ({total - len(newest):,} older ones aren't shown: --limit)" if total > len(newest) else ""
     console.print(f"\n[bold]{total:,}[/] {_letters(total)}{older}: {escape(each)}; {back:,} of them put back")
     console.print("[dim]rejoinder dead-letters show TOPIC/PARTITION/OFFSET says everything about one[/]")
@@ -181,7 +182,7 @@ def _named(log: DeadLetterLog, wanted: Iterable[Coordinates], filters: Filters) 
 
 def _line(plan: Plan, *, dry_run: bool) -> str:
     letter = plan.letter
-    where = f"[bold]{escape(str(letter.at))}[/]  [yellow]{escape(view.plain(letter.reason))}[/]"
+    where = f"[bold]{escape(str(letter.at))}[/]  [yellow]{escape(plain(letter.reason))}[/]"
     if isinstance(plan, Back):
         key = escape(view.printable(letter.key, raw=False, chars_max=view.LINE_KEY_CHARS))
         return f"{where}  {'would go' if dry_run else 'went'} to {escape(plan.topic)}/{plan.partition}, key {key}"

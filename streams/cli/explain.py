@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from streams import settings as settings_module
 from streams.access import Access
+from streams.cli.arguments import OrderId, plain
 from streams.errors import ConfigurationError, RejoinderError, Unavailable
 from streams.settings import Settings
 from streams.transport.assignment import owners_of
@@ -43,7 +44,7 @@ class UnknownOrder(RejoinderError):
 
 
 def explain(
-    order_id: Annotated[str, typer.Argument(help="The order.")],
+    order_id: OrderId,
     as_json: Annotated[bool, typer.Option("--json", help="Print what the worker answers, as JSON.")] = False,
 ) -> None:
     """Say what happened to an order and when, what it waits for and until when, and who owns it."""
@@ -84,7 +85,7 @@ def _ask(settings: Settings, order_id: str) -> dict[str, Any]:
 def _show(found: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     # Escaped: an order id or a mail server's answer may look like markup.
-    order_id = escape(found["order_id"])
+    order_id = escape(plain(found["order_id"]))
     console.print(f"[bold]order {order_id}[/], partition {found['partition']}, owned by {found['owner']}")
     if details := found["details"]:
         console.print(f"details: version {details['version']}, seen {details['seen_at']}")
@@ -106,4 +107,4 @@ def _show_process(console: Console, process: dict[str, Any], partition: int) -> 
         what = f"{event['event']} ({rest})" if rest else event["event"]
         cause = event["cause"]
         because = "a deadline" if cause.get("deadline") else f"{cause['topic']}/{partition}/{cause['offset']}"
-        console.print(f"  {event['at']}  {escape(what):<44}  {because}")
+        console.print(f"  {event['at']}  {escape(plain(what)):<44}  {because}")

@@ -9,6 +9,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.markup import escape
 
+from streams.cli.arguments import plain
 from streams.headers import rfc3339
 from streams.monitor.dead_letters import Letter, mask, mask_text
 
@@ -42,11 +43,6 @@ def printable(data: bytes | None, *, raw: bool, chars_max: int | None = None) ->
         return "null"
     text = plain((data if raw else mask(data)).decode(errors="backslashreplace"))
     return text if chars_max is None or len(text) <= chars_max else f"{text[:chars_max]}…"
-
-
-def plain(text: str) -> str:
-    """Return *text* with what isn't printable written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def size(count: int) -> str:
