@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import kafka, schemas, topics
+from streams.cli import acls, kafka, schemas, topics
 from streams.cli.commands import cancel, send
 from streams.cli.demo import demo
 from streams.cli.explain import explain
@@ -31,6 +31,7 @@ app.command()(cancel)
 app.command()(explain)
 app.command()(settings)
 app.add_typer(topics.app, name="topics")
+app.add_typer(acls.app, name="acls")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(kafka.app, name="kafka")
 

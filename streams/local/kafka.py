@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from streams.local.artifacts import cache_directory, fetch, read_pins
 from streams.local.errors import LocalKafkaError
 from streams.local.process import JavaProcess, free_ports
+from streams.local.secured import Secured
 
 KAFKA_VERSION: Final = "4.4.0"
 
@@ -66,6 +67,7 @@ class LocalKafka:
         brokers: int = 1,
         properties: Mapping[str, str] | None = None,
         session_timeout_ms: int = 6_000,
+        secured: Secured | None = None,
     ) -> None:
         """
         Plan a cluster; nothing runs before :meth:`start`.
@@ -77,6 +79,7 @@ class LocalKafka:
             properties: Broker settings that go before ours.
             session_timeout_ms: After which a silent group member has left: KIP-848's, and the least that a classic one
                 may ask for.
+            secured: With it, the brokers also listen with SASL_SSL (SCRAM-SHA-512) and SSL (client certificates).
         """
         if brokers not in {1, 3}:
             raise LocalKafkaError(f"{directory}: {brokers} brokers can't be had; ask for 1 or for 3")
@@ -84,15 +87,27 @@ class LocalKafka:
         self._brokers = brokers
         self._properties = dict(properties or {})
         self._session_timeout_ms = session_timeout_ms
-        chosen = free_ports(2 * brokers)
+        self._secured = secured
+        chosen = free_ports(4 * brokers)
         self._controller_ports = chosen[:brokers]
-        self._ports = chosen[brokers:] if port is None else [port + broker for broker in range(brokers)]
+        self._sasl_ports, self._mtls_ports = chosen[2 * brokers : 3 * brokers], chosen[3 * brokers :]
+        self._ports = chosen[brokers : 2 * brokers] if port is None else [port + broker for broker in range(brokers)]
         self._processes: dict[int, JavaProcess] = {}
 
     @property
     def bootstrap_servers(self) -> str:
         """Return the brokers' addresses, joined by commas."""
         return ",".join(f"127.0.0.1:{port}" for port in self._ports)
+
+    @property
+    def sasl_servers(self) -> str:
+        """Return the brokers' addresses for SASL_SSL; nobody listens there unless they are secured."""
+        return ",".join(f"127.0.0.1:{port}" for port in self._sasl_ports)
+
+    @property
+    def mtls_servers(self) -> str:
+        """Return the brokers' addresses for SSL with client certificates; as above."""
+        return ",".join(f"127.0.0.1:{port}" for port in self._mtls_ports)
 
     @property
     def pids(self) -> list[int]:
@@ -196,15 +211,22 @@ class LocalKafka:
             **_cluster_properties(self._brokers, self._session_timeout_ms),
             "node.id": str(broker + 1),
             "log.dirs": str(home / "data"),
-            "listeners": f"CLIENT://127.0.0.1:{self._ports[broker]},"
-            f"CONTROLLER://127.0.0.1:{self._controller_ports[broker]}",
             "controller.quorum.voters": ",".join(
                 f"{node}@127.0.0.1:{port}" for node, port in enumerate(self._controller_ports, start=1)
             ),
+            **self._listeners(broker),
             **self._properties,
         }
         lines = (f"{key}={_escaped(value)}\n" for key, value in sorted(properties.items()))
         (home / "server.properties").write_text("".join(lines), encoding="utf-8")
+
+    def _listeners(self, broker: int) -> dict[str, str]:
+        ports = {"CLIENT": self._ports[broker], "CONTROLLER": self._controller_ports[broker]}
+        if self._secured is None:
+            return {"listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())}
+        return self._secured.broker_properties(
+            ports | {"SASL": self._sasl_ports[broker], "MTLS": self._mtls_ports[broker]}
+        )
 
     def _format(self, broker: int, jars: Sequence[Path], cluster_id: str) -> None:
         """Prepare the broker's data directory, unless it has been."""

@@ -26,6 +26,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.batch import Headers
 from streams.errors import ConfigurationError, RejoinderError
+from streams.transport.refusals import granted_by
 
 CALL_S: Final = 10.0
 """Time-out of one call; a retriable error then asks for the same call again."""
@@ -210,7 +211,7 @@ class Transaction:
         if error.code() in _FORBIDDEN:
             raise ConfigurationError(
                 f"the broker refuses transactional id {self.id}: {error.name()}: {error.str()}; "
-                "check the ACLs of the transactional id and REJOINDER_TRANSACTION_TIMEOUT"
+                f"{granted_by(None)}; or see REJOINDER_TRANSACTION_TIMEOUT"
             ) from exc
         raise self._over(exc, name) from exc
 
