@@ -41,7 +41,9 @@ class Masker:
     """Masks addresses, and *secrets* however they are written: as they are, or as JSON and `repr` write them."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        written = {form for secret in secrets if len(secret) >= SECRET_CHARS_MIN for form in _forms(secret)}
+        long = [secret for secret in secrets if len(secret) >= SECRET_CHARS_MIN]
+        # A repr in a line of JSON: written twice.
+        written = {form for secret in long for once in _forms(secret) for form in _forms(once)}
         # The longest first: one may be a part of another.
         longest = sorted(written, key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, longest))) if longest else None

@@ -102,11 +102,14 @@ def grants(role: Role, application_id: str, topic_prefix: str = "") -> list[Gran
             found.append(Grant(Resource.TRANSACTIONAL_ID, f"{group}-", Operation.WRITE, prefixed=True))
         case Role.READER:
             found.append(Grant(Resource.GROUP, group, Operation.READ, prefixed=True))
-        case Role.OPERATOR | Role.DEPLOYER:
+        case Role.DEPLOYER:
             # Setting a position is a commit.
-            operation = Operation.READ if role is Role.DEPLOYER else Operation.DESCRIBE
-            found.extend(Grant(Resource.GROUP, f"{application_id}-{one.value}", operation) for one in SERVICES)
+            found.extend(Grant(Resource.GROUP, f"{application_id}-{one.value}", Operation.READ) for one in SERVICES)
+        case Role.OPERATOR:
+            # The services', and one to read dead letters with: librdkafka asks who coordinates it.
+            found.append(Grant(Resource.GROUP, f"{application_id}-", Operation.DESCRIBE, prefixed=True))
         case Role.REDRIVER:
+            found.append(Grant(Resource.GROUP, f"{application_id}-", Operation.DESCRIBE, prefixed=True))
             found.append(Grant(Resource.TRANSACTIONAL_ID, f"{application_id}-redrive", Operation.WRITE))
         case Role.SOURCE:
             pass

@@ -30,24 +30,34 @@ FORBIDDEN: Final = frozenset(
 LOGIN: Final = frozenset({KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION, KafkaError._SSL})
 
 
+TOLD_S: Final = 1.0
+"""For the reason of a failure to be told."""
+
+
 class Errors:
     """An error callback: keeps the last reason why the brokers don't let us in, or don't let us do it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._told = threading.Condition()
         self._refused: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
         """Take what librdkafka says; it may call from any of its threads."""
         if error.code() in FORBIDDEN | LOGIN:
-            with self._lock:
+            with self._told:
                 self._refused = error
+                self._told.notify_all()
 
     def failure(self, settings: Settings, error: KafkaError | None, role: Role | None = None) -> RejoinderError:
         """Return what to raise: *error* is the call's, None if it only took too long; *role*'s right it needs."""
         where = f"Kafka at {settings.bootstrap_servers}"
-        with self._lock:
-            refused = error if error is not None and error.code() in FORBIDDEN | LOGIN else self._refused
+        if error is not None and error.code() in FORBIDDEN | LOGIN:
+            refused: KafkaError | None = error
+        else:
+            with self._told:
+                # The call's error may be here before the reason, which another thread brings.
+                self._told.wait_for(lambda: self._refused is not None, TOLD_S)
+                refused = self._refused
         if refused is not None and refused.code() in FORBIDDEN:
             return ConfigurationError(f"{where} refuses {_who(settings)}: {refused.str()}; {granted_by(role)}")
         if refused is not None:

@@ -44,6 +44,9 @@ _FORBIDDEN: Final = frozenset(
 )
 
 
+_RIGHTS: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
+"""Rights that were taken away since the start."""
+
 _FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
 _librdkafka = logging.getLogger("librdkafka")
@@ -202,6 +205,14 @@ class Transaction:
     def _triage(self, exc: KafkaException, name: str, deadline_s: float) -> None:
         """Return if the same call is to be made again; raise what the error asks for otherwise."""
         error: KafkaError = exc.args[0]
+        if error.code() in _RIGHTS:
+            # Read again, it would be refused again, for ever; a supervisor and the check at the start say so.
+            with contextlib.suppress(RejoinderError):
+                self.abort()
+            self.state = State.OVER
+            raise ConfigurationError(
+                f"the broker refuses {name} of {self.id}: {error.name()}: {error.str()}; {granted_by(None)}"
+            ) from exc
         if error.txn_requires_abort() and name != "abort_transaction":
             self.abort()
             raise Aborted(f"{name} of {self.id}: {error.name()}: {error.str()}") from exc

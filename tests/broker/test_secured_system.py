@@ -190,7 +190,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(secured: SecuredKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def started(secured: SecuredKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Return the deployment, at work."""
     world = World(secured, tmp_path_factory.mktemp("secured-system") / "world")
     try:
@@ -198,6 +198,18 @@ def world(secured: SecuredKafka, tmp_path_factory: pytest.TempPathFactory) -> It
         yield world
     finally:
         world.stop()
+
+
+@pytest.fixture
+def world(started: World) -> World:
+    """Return it with everybody at work, whatever an earlier test did."""
+    for process in started.system.processes:
+        if not process.running:
+            process.start()
+    for process in started.system.processes:
+        wait_for(process.partitions, f"{process.name} works", 90)
+    started.system.wait_ready()
+    return started
 
 
 def test_round_trip_works_with_just_the_granted_rights(world: World) -> None:
@@ -211,12 +223,13 @@ def test_killed_and_wiped_workers_restore_with_just_the_granted_rights(world: Wo
     worker.kill()
     email_ids = world.command(world.take(10))
     worker.start()
-    world.system.wait_ready()
     for process in (worker, world.system.email):
+        wait_for(process.partitions, f"{process.name} works", 90)
         process.stop()
         assert 0 == process.exit_status, process.tail()
         shutil.rmtree(world.directory / process.name)
         process.start()
+        wait_for(process.partitions, f"{process.name} works again", 90)
     world.system.wait_ready()
     world.wait_sent(email_ids | world.command(world.take(10)))
 
@@ -333,7 +346,6 @@ def test_address_that_is_none_is_told_without_it(world: World) -> None:
 
 def test_a_right_that_is_taken_away_at_run_time_ends_the_worker(world: World) -> None:
     """With the reason; once it is given back, the next start goes on where it was."""
-    world.system.wait_ready()
     worker_user = f"User:{world.deployment.user(Role.WORKER)}"
     right = (worker_user, ResourceType.TOPIC, world.topic(EMAIL_COMMANDS.name), AclOperation.WRITE)
     world.deployment.secured.revoke(*right)

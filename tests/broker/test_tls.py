@@ -21,7 +21,6 @@ from streams.settings import load
 from tests.broker.certificates import Authority
 from tests.broker.harness import PARTITIONS, wait_for
 from tests.broker.secured import SecuredKafka, as_variables, password_of, rejoinder
-from topology.acls import Role
 
 USER: Final = "shop"
 PASSWORD: Final = "pass:word canary"  # noqa: S105 - nobody's.
@@ -220,7 +219,7 @@ def test_registry_is_asked_over_tls(front: Front, password: str, request: pytest
 def test_registry_that_is_not_trusted_is_not_asked(front: Front) -> None:
     """No login goes to whoever has no certificate that we trust."""
     settings = load(schema_registry_url=front.url, schema_registry_username=USER, schema_registry_password=PASSWORD)
-    with pytest.raises(Unavailable, match="(?i)certificate") as caught:
+    with pytest.raises(Unavailable, match=r"(?i)certificate") as caught:
         open_registry(settings)
     assert "canary" not in str(caught.value)
     assert [] == front.logins
@@ -246,9 +245,3 @@ def test_file_without_a_certificate_is_refused(what: str, tmp_path: Path) -> Non
     (tmp_path / "x.pem").write_text("nothing")
     with pytest.raises(ConfigurationError, match="see the settings of its login, CA"):
         open_registry(load(schema_registry_url="https://127.0.0.1:1", **{what: tmp_path / "x.pem"}))
-
-
-def test_roles_are_named_as_the_documentation_names_them() -> None:
-    """The commands in docs/security.md use these words."""
-    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
-    assert [] == [role.value for role in Role if f"| {role.value} |" not in page]
