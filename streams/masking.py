@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 MASK: Final = "***"
+KNOWN_CHARS_MIN: Final = 3
 SECRET_CHARS_MIN: Final = 6
 """A shorter secret isn't looked for: its letters would be masked everywhere."""
 
@@ -24,11 +25,11 @@ _ADDRESS: Final = re.compile(
 
 def mask_addresses(text: str, *known: str) -> str:
     """
-    Return *text* with ``***`` for what stands before each @, and for each of the *known* texts.
+    Return *text* with ``***`` for what stands before each @, and for each of the *known* texts that isn't very short.
 
     The domain stays: it tells an operator whose mail server it is.
     """
-    for one in sorted((one for one in known if one), key=len, reverse=True):
+    for one in sorted((one for one in known if len(one) >= KNOWN_CHARS_MIN), key=len, reverse=True):
         text = text.replace(one, MASK)
     return _ADDRESS.sub(f"{MASK}@", text)
 

@@ -39,7 +39,7 @@ def test_address_is_masked_up_to_its_domain(text: str, expected: str) -> None:
 
 def test_known_texts_are_masked_without_an_at() -> None:
     """Where a library quotes a part of an address."""
-    assert "after *** comes ***" == mask_addresses("after ann comes annabel", "ann", "annabel", "")
+    assert "after *** comes ***" == mask_addresses("after ann comes annabel", "ann", "annabel", "", "e")
 
 
 def test_secret_is_masked_however_it_is_written() -> None:
