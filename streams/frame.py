@@ -35,11 +35,13 @@ from streams.store.options import StoreOptions
 from streams.store.partition import Partition
 from streams.store.restore import Restorer
 from streams.transport import config
+from streams.transport.acls import check_rights
 from streams.transport.driver import Consumer
 from streams.transport.member import GroupOffsets, Listener, Member
 from streams.transport.sample import check_keys
 from streams.transport.topics import check_topics
 from streams.transport.transaction import Transaction
+from topology.acls import Role
 from topology.topics import TOPICS, Topic
 
 HANDLER_S: Final = 240.0
@@ -173,13 +175,31 @@ class App(faust.App):
         participant = inputs[0].consumer
         # What it produces to as well: a missing one would be found by the first record for it, with everything waiting.
         needed = [topic for topic in TOPICS if participant in (topic.consumer, *topic.producers)]
-        self.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_state_path()
         loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, check_rights, settings, Role(self.role))
         self.partitions = await loop.run_in_executor(None, check_topics, settings, needed)
-        await loop.run_in_executor(None, check_keys, settings, inputs, self.partitions)
+        await loop.run_in_executor(None, check_keys, settings, inputs, self.partitions, self.group)
         if self._table is not None:
             self._directory = StateDirectory(self.state_path, settings.instance)
         self._end_offsets = EndOffsets(config.common(settings), settings.topic)
+
+    def _make_state_path(self) -> None:
+        """
+        Make the directory of the state, which holds customers' data, its owner's alone, whoever made it.
+
+        Raises:
+            ConfigurationError: it can't be.
+        """
+        try:
+            self.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.state_path.stat().st_mode & 0o077:
+                self.state_path.chmod(0o700)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"{self.state_path}: no directory for the state that is its owner's alone: {exc}; set "
+                "REJOINDER_STATE_DIR"
+            ) from exc
 
     async def on_stop(self) -> None:
         """Finish the turn under way first: what Faust stops next, producer and tables, is the session's too."""
@@ -240,7 +260,9 @@ class App(faust.App):
             path = directory.partition_path(self.settings.application_id, name, number)
             return Partition.open(path, options)
 
-        return lambda offsets_stable: Restorer(config.common(self.settings), changelog, open_partition, offsets_stable)
+        return lambda offsets_stable: Restorer(
+            config.common(self.settings), changelog, open_partition, offsets_stable, group=self.group
+        )
 
     def _wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """

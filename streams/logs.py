@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from typing import Any
+from urllib.parse import unquote
 
 import structlog
 
 from streams.errors import RejoinderError
-from streams.settings import LogFormat, Settings
+from streams.masking import Masker
+from streams.secrets import SecretUrl, is_secret_property
+from streams.settings import LogFormat, Settings, secrets
 
 
 def configure(settings: Settings) -> None:
@@ -39,8 +42,10 @@ def configure(settings: Settings) -> None:
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last], foreign_pre_chain=shared
+        _Masking(
+            Masker(known_secrets(settings)),
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            foreign_pre_chain=shared,
         )
     )
     handler.addFilter(_is_news)
@@ -51,6 +56,32 @@ def configure(settings: Settings) -> None:
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("faust").setLevel(max(logging.WARNING, root.level))
     logging.getLogger("mode").setLevel(max(logging.WARNING, root.level))
+
+
+class _Masking(structlog.stdlib.ProcessorFormatter):
+    """Whatever a library logs, at whatever level and with whatever traceback: no line has an address or a secret."""
+
+    def __init__(self, masker: Masker, **options: Any) -> None:
+        super().__init__(**options)
+        self._masker = masker
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return self._masker(super().format(record))
+
+
+def known_secrets(settings: Settings) -> list[str]:
+    """Return all secrets of *settings*, passwords in URLs both as they are written and as they are meant."""
+    found = [value for name, value in settings.kafka.items() if is_secret_property(name)]
+    for name in secrets():
+        value = getattr(settings, name).get_secret_value()
+        if isinstance(getattr(settings, name), SecretUrl):
+            # As `without_login` splits it: a password that should have been quoted may hold an @.
+            password = value.partition("://")[2].rpartition("@")[0].partition(":")[2]
+            found += [password, unquote(password)]
+        else:
+            found.append(value)
+    return [secret for secret in found if secret]
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import dead_letters, kafka, schemas, topics
+from streams.cli import acls, dead_letters, kafka, schemas, topics
 from streams.cli.commands import cancel, send
 from streams.cli.demo import demo
 from streams.cli.explain import explain
@@ -32,6 +32,7 @@ app.command()(explain)
 app.command()(settings)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(topics.app, name="topics")
+app.add_typer(acls.app, name="acls")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(kafka.app, name="kafka")
 

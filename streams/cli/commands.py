@@ -12,9 +12,10 @@ import typer
 
 from streams import settings as settings_module
 from streams.cli.arguments import OrderId
-from streams.errors import Unavailable
 from streams.registry import open_registry
 from streams.transport import config
+from streams.transport.refusals import Errors
+from topology.acls import Role
 from topology.topics import COMMANDS
 
 DELIVERY_S: Final = 30.0
@@ -61,12 +62,13 @@ def _produce(record: str, fields: dict[str, Any]) -> None:
     """
     settings = settings_module.load()
     value = open_registry(settings).codec.encode_record(record, fields)
-    producer = confluent_kafka.Producer(config.plain_producer(settings))
+    refusals = Errors()
+    producer = confluent_kafka.Producer(config.plain_producer(settings) | {"error_cb": refusals})
     errors: list[Any] = []
     key = fields["order_id"].encode()
     topic = settings.topic(COMMANDS.name)
     producer.produce(topic, value, key, on_delivery=lambda error, _: errors.append(error))
     producer.flush(DELIVERY_S)
     if errors != [None]:
-        why = errors[0].str() if errors else f"no answer in {DELIVERY_S:.0f} s"
-        raise Unavailable(f"{topic} at {settings.bootstrap_servers} didn't take the command: {why}; send it again")
+        failure = refusals.failure(settings, errors[0] if errors else None, Role.SOURCE)
+        raise type(failure)(f"{topic} didn't take the command: {failure}")

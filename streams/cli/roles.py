@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -56,6 +57,8 @@ def _run(create_app: Callable[[Settings], App], web_port: int | None, instance_i
         name: value for name, value in {"web_port": web_port, "instance_id": instance_id}.items() if value is not None
     }
     settings = settings_module.load(**overrides)
+    # State holds customers' data: whatever a library creates is its owner's alone.
+    os.umask(0o077)
     app = create_app(settings)
     runner = Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False)
     runner.spinner = None  # It writes a terminal's codes among the log lines.

@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 from streams.local.artifacts import cache_directory, fetch, read_pins
 from streams.local.errors import LocalKafkaError
 from streams.local.process import JavaProcess, free_ports
+from streams.local.secured import Secured
 
 KAFKA_VERSION: Final = "4.4.0"
 
@@ -69,6 +70,7 @@ class LocalKafka:
         properties: Mapping[str, str] | None = None,
         session_timeout_ms: int = 6_000,
         outside_ports: Sequence[int] = (),
+        secured: Secured | None = None,
     ) -> None:
         """
         Plan a cluster; nothing runs before :meth:`start`.
@@ -82,6 +84,7 @@ class LocalKafka:
                 may ask for.
             outside_ports: One a broker, on 127.0.0.1, of a proxy before it: a client that begins there is told of no
                 other addresses. The proxy is to forward them to `outside_targets`, in the brokers' order.
+            secured: With it, the brokers also listen with SASL_SSL (SCRAM-SHA-512) and SSL (client certificates).
         """
         if brokers not in {1, 3}:
             raise LocalKafkaError(f"{directory}: {brokers} brokers can't be had; ask for 1 or for 3")
@@ -93,10 +96,14 @@ class LocalKafka:
             raise LocalKafkaError(
                 f"{directory}: {len(outside_ports)} outside ports for {brokers} brokers; give one each"
             )
-        chosen = free_ports(3 * brokers)
+        if outside_ports and secured:
+            raise LocalKafkaError(f"{directory}: outside ports are of plain listeners; leave them or the security out")
+        chosen = free_ports(5 * brokers)
         self._controller_ports = chosen[:brokers]
-        self._outside = chosen[2 * brokers :] if outside_ports else []
+        self._outside = chosen[4 * brokers :] if outside_ports else []
         self.outside_ports = list(outside_ports)
+        self._secured = secured
+        self._sasl_ports, self._mtls_ports = chosen[2 * brokers : 3 * brokers], chosen[3 * brokers : 4 * brokers]
         self._ports = chosen[brokers : 2 * brokers] if port is None else [port + broker for broker in range(brokers)]
         self._processes: dict[int, JavaProcess] = {}
 
@@ -109,6 +116,16 @@ class LocalKafka:
     def outside_targets(self) -> list[str]:
         """Return where a proxy reaches each broker, ``host:port``; nothing without outside ports."""
         return [f"127.0.0.1:{port}" for port in self._outside]
+
+    @property
+    def sasl_servers(self) -> str:
+        """Return the brokers' addresses for SASL_SSL; nobody listens there unless they are secured."""
+        return ",".join(f"127.0.0.1:{port}" for port in self._sasl_ports)
+
+    @property
+    def mtls_servers(self) -> str:
+        """Return the brokers' addresses for SSL with client certificates; as above."""
+        return ",".join(f"127.0.0.1:{port}" for port in self._mtls_ports)
 
     @property
     def pids(self) -> list[int]:
@@ -208,25 +225,29 @@ class LocalKafka:
     def _configure(self, broker: int) -> None:
         home = self._home(broker)
         home.mkdir(parents=True, exist_ok=True)
-        client = f"CLIENT://127.0.0.1:{self._ports[broker]}"
-        listeners = [client, f"CONTROLLER://127.0.0.1:{self._controller_ports[broker]}"]
-        advertised = [client]
-        if self._outside:
-            listeners.append(f"OUTSIDE://127.0.0.1:{self._outside[broker]}")
-            advertised.append(f"OUTSIDE://127.0.0.1:{self.outside_ports[broker]}")
         properties = {
             **_cluster_properties(self._brokers, self._session_timeout_ms),
             "node.id": str(broker + 1),
             "log.dirs": str(home / "data"),
-            "listeners": ",".join(listeners),
-            "advertised.listeners": ",".join(advertised),
             "controller.quorum.voters": ",".join(
                 f"{node}@127.0.0.1:{port}" for node, port in enumerate(self._controller_ports, start=1)
             ),
+            **self._listeners(broker),
             **self._properties,
         }
         lines = (f"{key}={_escaped(value)}\n" for key, value in sorted(properties.items()))
         (home / "server.properties").write_text("".join(lines), encoding="utf-8")
+
+    def _listeners(self, broker: int) -> dict[str, str]:
+        ports = {"CLIENT": self._ports[broker], "CONTROLLER": self._controller_ports[broker]}
+        if self._secured is not None:
+            return self._secured.broker_properties(
+                ports | {"SASL": self._sasl_ports[broker], "MTLS": self._mtls_ports[broker]}
+            )
+        advertised = {"CLIENT": ports["CLIENT"]}
+        if self._outside:
+            ports["OUTSIDE"], advertised["OUTSIDE"] = self._outside[broker], self.outside_ports[broker]
+        return {"listeners": _addresses(ports), "advertised.listeners": _addresses(advertised)}
 
     def _format(self, broker: int, jars: Sequence[Path], cluster_id: str) -> None:
         """Prepare the broker's data directory, unless it has been."""
@@ -383,6 +404,11 @@ def _listens(port: int) -> bool:
 def _java(jars: Sequence[Path]) -> list[str]:
     """Return java's arguments up to, and without, the main class."""
     return [*_JVM_OPTIONS, "--class-path", ":".join(str(jar) for jar in jars)]
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    """Return the listeners of *ports*, by name, as a broker's settings have them."""
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
 
 
 def _escaped(value: str) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas import state_codec
+from streams.masking import mask_addresses
 from topology.events import Cause, Event
 from topology.messages import FailureReason
 from topology.policy import Policy
@@ -69,12 +70,15 @@ _WAITS_FOR = {
 
 
 def _event(event: Event) -> dict[str, Any]:
-    fields = {
-        name: value.value if isinstance(value, FailureReason) else value
-        for name, value in event._asdict().items()
-        if name not in ("at_ms", "cause")
-    }
+    fields = {name: _shown(name, value) for name, value in event._asdict().items() if name not in ("at_ms", "cause")}
     return {"at": instant(event.at_ms), "event": type(event).__name__, **fields, "cause": _cause(event.cause)}
+
+
+def _shown(name: str, value: Any) -> Any:
+    if isinstance(value, FailureReason):
+        return value.value
+    # A mail server's words, in a row that may be older than their masking.
+    return mask_addresses(value) if name == "reason" and isinstance(value, str) else value
 
 
 def _cause(cause: Cause) -> dict[str, Any]:

@@ -44,8 +44,6 @@ _READER: Final = {
     "fetch.queue.backoff.ms": 5,
     "queued.min.messages": 50_000,
     "queued.max.messages.kbytes": 32_768,
-    # librdkafka wants one; a reader that is only assigned to and never commits doesn't join it.
-    "group.id": "rejoinder-restore",
     "group.protocol": "classic",
 }
 
@@ -173,11 +171,16 @@ class Chunk:
 
 
 class Reader:
-    """Reads committed records of assigned partitions, many at a time; a consumer without a group."""
+    """
+    Reads committed records of assigned partitions, many at a time.
 
-    def __init__(self, client_config: Mapping[str, Any], topic: str) -> None:
+    *group*: librdkafka wants one, and asks who coordinates it, which only those may who may describe it. A reader that
+    is only assigned to and never commits doesn't join it.
+    """
+
+    def __init__(self, client_config: Mapping[str, Any], topic: str, group: str = "rejoinder-restore") -> None:
         self._topic = topic
-        self._consumer = Consumer({**client_config, **_READER, "error_cb": self._on_error})
+        self._consumer = Consumer({**client_config, **_READER, "group.id": group, "error_cb": self._on_error})
         self._assigned: set[int] = set()
 
     def assign(self, positions: Mapping[int, int]) -> None:

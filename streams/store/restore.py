@@ -82,6 +82,7 @@ class Restorer:
             raise `Unavailable` after a while, then it is called again. Runs in this thread, so the other restores
             rest meanwhile: about a second is a good while.
         now_ms: The wall clock, Unix milliseconds.
+        group: A group that this process may describe; see `changelog.Reader`.
 
     All methods may be called from any thread.
     """
@@ -93,8 +94,10 @@ class Restorer:
         open_partition: Callable[[int], Partition],
         offsets_stable: Callable[[Sequence[int]], None],
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        group: str = "rejoinder-restore",
     ) -> None:
         self._client_config = dict(client_config)
+        self._group = group
         self._topic = changelog_topic
         self._open_partition = open_partition
         self._offsets_stable = offsets_stable
@@ -252,7 +255,7 @@ class Restorer:
             except RejoinderError as exc:
                 self._fail(task, exc)
         if positions:
-            self._reader = self._reader or Reader(self._client_config, self._topic)
+            self._reader = self._reader or Reader(self._client_config, self._topic, self._group)
             self._reader.assign(positions)
 
     def _hold(self, task: _Restoring) -> bool:

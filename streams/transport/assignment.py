@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from faust.types import TP
 from faust.types.assignor import HostToPartitionMap, LeaderAssignorT, PartitionAssignorT
 from mode import Service
@@ -13,8 +11,9 @@ from yarl import URL
 
 from streams.errors import Unavailable
 from streams.settings import Settings
-from streams.transport import config
 from streams.transport.partitioner import partition_of
+from streams.transport.refusals import Admin
+from topology.acls import Role
 
 DESCRIBE_S: Final = 5.0
 
@@ -25,12 +24,13 @@ def owners_of(settings: Settings, group: str) -> dict[int, str]:
 
     Raises:
         Unavailable: the group's coordinator doesn't answer.
+        ConfigurationError: we may not ask.
     """
-    # Held by name: a collected client never resolves its futures.
-    admin = AdminClient(config.common(settings))
+    admin = Admin(settings)
+    asked = admin.client.describe_consumer_groups([group], request_timeout=DESCRIBE_S)[group]
     try:
-        described = admin.describe_consumer_groups([group], request_timeout=DESCRIBE_S)[group].result(DESCRIBE_S)
-    except (KafkaException, TimeoutError) as exc:
+        described = admin.result(asked, DESCRIBE_S, Role.OPERATOR)
+    except Unavailable as exc:
         raise Unavailable(f"the coordinator of group {group} doesn't say who owns what: {exc}; try again") from exc
     return {
         tp.partition: member.client_id

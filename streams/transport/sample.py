@@ -23,9 +23,9 @@ SAMPLE_MIN: Final = 10
 """Fewer keys than this prove nothing."""
 
 
-def check_keys(settings: Settings, topics: Sequence[Topic], partitions: int) -> None:
+def check_keys(settings: Settings, topics: Sequence[Topic], partitions: int, group: str = "rejoinder-sample") -> None:
     """
-    Sample the newest keys of *topics*; blocks.
+    Sample the newest keys of *topics*; blocks. *group*: one that we may describe; it isn't joined.
 
     A few keys elsewhere are warned of, and dead-lettered when they come. Most of them elsewhere is a producer with
     another partitioner (librdkafka's default is CRC32): its orders would never meet their other half.
@@ -36,7 +36,7 @@ def check_keys(settings: Settings, topics: Sequence[Topic], partitions: int) -> 
     """
     for topic in topics:
         name = settings.topic(topic.name)
-        keys = _newest(settings, name, partitions)
+        keys = _newest(settings, name, partitions, group)
         elsewhere = [key for number, key in keys if partition_of(key, partitions) != number]
         if not elsewhere:
             continue
@@ -49,12 +49,12 @@ def check_keys(settings: Settings, topics: Sequence[Topic], partitions: int) -> 
         log.warning("keys in the wrong partition", found=found, for_one=elsewhere[0])
 
 
-def _newest(settings: Settings, topic: str, partitions: int) -> list[tuple[int, bytes]]:
+def _newest(settings: Settings, topic: str, partitions: int, group: str) -> list[tuple[int, bytes]]:
     """Return the partition and key of the last few records of each partition of *topic*."""
     consumer = Consumer(
         config.common(settings)
         | {
-            "group.id": f"{settings.application_id}-sample",
+            "group.id": group,
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             # A sample that retention has just removed is no reason to fail.

@@ -8,9 +8,15 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -20,9 +26,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from streams.errors import ConfigurationError, Unavailable
+from streams.errors import ConfigurationError, RejoinderError, Unavailable
 from streams.settings import Settings
 from streams.transport import config
+from streams.transport.refusals import Admin
+from topology.acls import Role
 from topology.topics import TOPICS, Participant, Topic
 
 CALL_S: Final = 15.0
@@ -69,8 +77,8 @@ class Cluster:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # Held by name: a collected client never resolves its futures.
-        self._admin = AdminClient(config.common(settings))
+        self._held = Admin(settings)
+        self._admin = self._held.client
 
     def actual(self, topics: Iterable[Topic]) -> dict[str, Actual]:
         """Return those of *topics* that exist, by their declared names."""
@@ -223,11 +231,8 @@ class Cluster:
                 return None
             raise self._unavailable(exc) from exc
 
-    def _unavailable(self, exc: KafkaException) -> Unavailable:
-        return Unavailable(
-            f"Kafka at {self._settings.bootstrap_servers}: {exc.args[0].str()}; does it run, and is it there "
-            "(REJOINDER_BOOTSTRAP_SERVERS)?"
-        )
+    def _unavailable(self, exc: KafkaException) -> RejoinderError:
+        return self._held.failure(exc, Role.DEPLOYER)
 
 
 def partitions_of(settings: Settings, topic: Topic) -> int:
@@ -235,13 +240,20 @@ def partitions_of(settings: Settings, topic: Topic) -> int:
     Return how many partitions *topic* has; blocks.
 
     Raises:
-        ConfigurationError: there is no such topic.
+        ConfigurationError: there is no such topic, or we may not look at it.
         Unavailable: no broker answers.
     """
-    found = Cluster(settings).actual([topic]).get(topic.name)
-    if found is None:
-        raise _missing(settings, [topic.name])
-    return found.partitions
+    name = settings.topic(topic.name)
+    admin = Admin(settings)
+    try:
+        described = admin.client.describe_topics(TopicCollection([name]), request_timeout=CALL_S)[name].result(
+            CALL_S * 2
+        )
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise _missing(settings, [topic.name]) from exc
+        raise admin.failure(exc, Role.OPERATOR) from exc
+    return len(described.partitions)
 
 
 def _missing(settings: Settings, names: Iterable[str]) -> ConfigurationError:

@@ -26,6 +26,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.batch import Headers
 from streams.errors import ConfigurationError, RejoinderError
+from streams.transport.refusals import granted_by
 
 CALL_S: Final = 10.0
 """Time-out of one call; a retriable error then asks for the same call again."""
@@ -42,6 +43,9 @@ _FORBIDDEN: Final = frozenset(
     }
 )
 
+
+_RIGHTS: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
+"""Rights that were taken away since the start."""
 
 _FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
@@ -210,6 +214,14 @@ class Transaction:
     def _triage(self, exc: KafkaException, name: str, deadline_s: float) -> None:
         """Return if the same call is to be made again; raise what the error asks for otherwise."""
         error: KafkaError = exc.args[0]
+        if error.code() in _RIGHTS:
+            # Read again, it would be refused again, for ever; a supervisor and the check at the start say so.
+            with contextlib.suppress(RejoinderError):
+                self.abort()
+            self.state = State.OVER
+            raise ConfigurationError(
+                f"the broker refuses {name} of {self.id}: {error.name()}: {error.str()}; {granted_by(None)}"
+            ) from exc
         if error.txn_requires_abort() and name != "abort_transaction":
             self.abort()
             raise Aborted(f"{name} of {self.id}: {error.name()}: {error.str()}") from exc
@@ -219,7 +231,7 @@ class Transaction:
         if error.code() in _FORBIDDEN:
             raise ConfigurationError(
                 f"the broker refuses transactional id {self.id}: {error.name()}: {error.str()}; "
-                "check the ACLs of the transactional id and REJOINDER_TRANSACTION_TIMEOUT"
+                f"{granted_by(None)}; or see REJOINDER_TRANSACTION_TIMEOUT"
             ) from exc
         raise self._over(exc, name) from exc
 

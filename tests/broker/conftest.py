@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from streams.local.kafka import LocalKafka
+from streams.local.secured import Secured
+from tests.broker.certificates import Authority
+from tests.broker.secured import SecuredKafka
 
 _HERE = Path(__file__).parent
 
@@ -24,6 +28,22 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """Return a broker that all tests share; a test that kills brokers starts its own."""
     with LocalKafka(tmp_path_factory.mktemp("kafka")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """Return a broker with TLS, logins and an authorizer that all tests share."""
+    directory = tmp_path_factory.mktemp("secured")
+    authority = Authority(directory / "certificates")
+    certificates = Secured(authority.ca, authority.sign("broker", server=True))
+    running = LocalKafka(directory / "kafka", secured=certificates)
+    running.start(timeout_s=240.0)
+    try:
+        # Silent: it outlives the broker for a moment.
+        admin = AdminClient({"bootstrap.servers": running.bootstrap_servers, "log_level": 0})
+        yield SecuredKafka(running, authority, admin)
+    finally:
+        running.stop()
 
 
 @pytest.fixture

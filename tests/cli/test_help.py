@@ -28,6 +28,9 @@ SAYS: Final = {
     ("topics", "apply"): ["Create missing topics", "Safe to repeat"],
     ("topics", "diff"): ["exit code 1"],
     ("topics", "show"): ["needs no broker"],
+    ("acls",): ["apply", "show", "nothing beyond it"],
+    ("acls", "apply"): ["--principal", "--prune", "--dry-run", "administrator", "Safe to repeat"],
+    ("acls", "show"): ["needs no broker", "--markdown", "--role"],
     ("schemas",): ["register", "check"],
     ("schemas", "register"): ["before the workers"],
     ("schemas", "check"): ["exit code 1"],
@@ -60,7 +63,7 @@ def test_help_says_what_one_needs(path: tuple[str, ...], option: str) -> None:
     assert [] == missing, result.output
 
 
-@pytest.mark.parametrize("path", [(), ("dead-letters",), ("topics",), ("schemas",), ("kafka",)])
+@pytest.mark.parametrize("path", [(), ("dead-letters",), ("topics",), ("acls",), ("schemas",), ("kafka",)])
 def test_no_arguments_show_the_help(path: tuple[str, ...]) -> None:
     """Exit code 2, as nothing was done."""
     result = CliRunner().invoke(app, list(path))

@@ -396,3 +396,20 @@ async def test_application_without_a_function_does_not_start(settings: Settings)
     with pytest.raises(ConfigurationError, match=r"no function.*@app\.transaction"):
         await app.on_first_start()
     assert isinstance(app.failure, ConfigurationError)
+
+
+async def test_state_directory_is_made_its_owner_s_alone(settings: Settings) -> None:
+    """Also one that was there before, open to others; the stores below it are then out of reach."""
+    app = streams.app.create_app(settings)
+    (settings.state_dir / "worker").mkdir(mode=0o777)
+    (settings.state_dir / "worker").chmod(0o777)
+    app._make_state_path()
+    assert 0o700 == app.state_path.stat().st_mode & 0o777
+
+
+async def test_state_directory_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None:
+    """Which one, and why."""
+    (tmp_path / "file").write_text("")
+    app = streams.app.create_app(settings_module.load(state_dir=tmp_path / "file"))
+    with pytest.raises(ConfigurationError, match="set REJOINDER_STATE_DIR"):
+        app._make_state_path()

@@ -177,9 +177,23 @@ def test_refused_id_is_a_configuration_error(producer: Producer) -> None:
     """No new session would be any better; the message says which id and what to check."""
     transaction = Transaction({"transactional.id": ID})
     producer.fail("init_transactions", KafkaError(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "no", fatal=True))
-    with pytest.raises(ConfigurationError, match=rf"{ID}.*ACLs.*REJOINDER_TRANSACTION_TIMEOUT"):
+    with pytest.raises(ConfigurationError, match=rf"{ID}.*`rejoinder acls apply`.*REJOINDER_TRANSACTION_TIMEOUT"):
         transaction.init()
     assert State.OVER is transaction.state
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED])
+def test_right_that_was_taken_away_is_a_configuration_error(
+    transaction: Transaction, producer: Producer, step: str, code: int
+) -> None:
+    """Reading the same records again would be refused again, for ever."""
+    transaction.begin()
+    producer.fail(step, KafkaError(code, "no", txn_requires_abort=True))
+    with pytest.raises(ConfigurationError, match="`rejoinder acls apply`"):
+        transaction.commit([], None)
+    assert State.OVER is transaction.state
+    assert "abort_transaction" in producer.calls
 
 
 def test_full_queue_waits_for_the_brokers(transaction: Transaction, producer: Producer) -> None:

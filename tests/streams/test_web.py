@@ -17,7 +17,7 @@ from streams.processing.task import Phase, Task
 from streams.settings import Switch, load
 from streams.transport.assignment import PartitionAssignor
 from streams.transport.partitioner import partition_of
-from streams.web import FORWARDED, add_pages
+from streams.web import ANSWER_BYTES_MAX, FORWARDED, add_pages
 from tests.streams.manager import COMMAND_ID, ORDER_ID, Manager
 
 PARTITIONS: Final = 4
@@ -193,3 +193,24 @@ async def test_order_of_another_worker_is_asked_there(worker: Worker, order_id: 
         got = await worker.get("/orders/{order_id}", order_id=order_id)
     assert (404, {"known": False}) == got
     assert [(order_id, "1")] == asked
+
+
+async def test_answer_of_another_worker_that_is_no_json_is_no_answer(worker: Worker) -> None:
+    """Nor is one that is too large, or that sends us elsewhere."""
+
+    async def answer(request: web.Request) -> web.Response:
+        kind = request.match_info["order_id"]
+        if kind == "large":
+            return web.Response(body=b"[" + b"1," * (ANSWER_BYTES_MAX // 2) + b"1]", content_type="application/json")
+        if kind == "elsewhere":
+            raise web.HTTPFound("/orders/json")
+        return web.Response(text="<html>", content_type="text/html")
+
+    other = web.Application()
+    other.router.add_get("/orders/{order_id}", answer)
+    async with TestServer(other) as server:
+        worker.assignor.known = dict.fromkeys(range(PARTITIONS), str(server.make_url("")).rstrip("/"))
+        for kind in ("large", "elsewhere", "page"):
+            status, said = await worker.get("/orders/{order_id}", order_id=kind)
+            assert 503 == status
+            assert "try again" in said["error"]

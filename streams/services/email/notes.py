@@ -71,7 +71,7 @@ class Notes:
         self._boot_id = _boot_id()
         self._file = -1
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             data = self._path.read_bytes() if self._path.exists() else b""
             try:
                 self.store_id = self._read(data)
@@ -153,7 +153,9 @@ class Notes:
         """Write the file anew with what counts; a crash leaves the old one or the new one."""
         records = (_record(email_id, attempt, *note) for email_id, (attempt, note) in self._notes.items())
         unfinished = self._path.with_suffix(".new")
-        unfinished.write_bytes(_with_check(_IDENTITY.pack(_MAGIC, self.store_id, self._boot_id)) + b"".join(records))
+        # Its owner's alone, whatever the process's umask.
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(_with_check(_IDENTITY.pack(_MAGIC, self.store_id, self._boot_id)) + b"".join(records))
         unfinished.replace(self._path)
         self.close()
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

@@ -30,6 +30,7 @@ from iso4217 import Currency
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from streams.errors import ConfigurationError
+from streams.masking import mask_addresses
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
 _LANGUAGES: Final = {
@@ -189,7 +190,8 @@ def _serialised(mail: EmailMessage) -> bytes:
     try:
         data = mail.as_bytes()
     except (ValueError, IndexError, TypeError, HeaderParseError) as exc:
-        raise Unsendable(f"the name or the order id can't be written in a header: {exc!r}") from exc
+        # Not the error's text, which may quote the name.
+        raise Unsendable(f"the name or the order id can't be written in a header: {type(exc).__name__}") from exc
     written = [name.decode() for name in _HEADER_NAME.findall(data.partition(b"\r\n\r\n")[0])]
     if written != mail.keys():
         raise Unsendable(f"the name or the order id would write other headers: {', '.join(written)}")
@@ -236,7 +238,8 @@ def _recipient(name: str, address: str) -> Address:
         return Address(display_name=_for_header(name)[:_DISPLAY_NAME_CHARS_MAX], addr_spec=ascii_address)
     except (ValueError, HeaderParseError) as exc:
         # A ValueError is what email_validator raises, and what Python's header parser finds beyond it.
-        raise Unsendable(f"the customer's address can't be used: {exc}") from exc
+        why = mask_addresses(str(exc), address, *address.split("@"))
+        raise Unsendable(f"the customer's address can't be used: {why}") from exc
 
 
 def _ascii_address(address: str) -> str:

@@ -34,6 +34,7 @@ from aiosmtplib import (
     SMTPResponseException,
 )
 
+from streams.masking import mask_addresses
 from streams.services.email.outcome import InDoubt, Outcome, Refused, Sent
 from streams.services.email.render import Mail
 from streams.services.email.smtp_url import StartTls, parse_smtp_url
@@ -188,9 +189,12 @@ class SmtpSender:
         return delivery.broken(reason), not delivery.dotted
 
     def _why(self, what: str, exc: Exception) -> str:
+        """Return what went wrong, for logs, events and people: without the address, which refusals quote."""
         if isinstance(exc, SMTPResponseException):
-            return f"{self._url.where}: {what}: {exc.code} {' '.join(str(exc.message).split())}"
-        return f"{self._url.where}: {what}: {exc}"
+            said = f"{exc.code} {' '.join(str(exc.message).split())}"
+        else:
+            said = str(exc)
+        return f"{self._url.where}: {what}: {mask_addresses(said)}"
 
     async def _connect(self) -> SMTP:
         """Return the connection that was used last, or a new one."""

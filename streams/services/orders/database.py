@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from streams.errors import ConfigurationError, Unavailable
+from streams.secrets import without_login
 from streams.services.orders.examples import example_orders
 from streams.services.orders.tables import CUSTOMERS, METADATA, ORDER_LINES, ORDERS, OUTBOX
 
@@ -72,7 +73,7 @@ class Database:
         """
         self._publish_changes = publish_changes
         parsed = _parse(url)
-        self._where = parsed.render_as_string(hide_password=True)
+        self._where = without_login(url)
         is_sqlite = parsed.get_backend_name() == "sqlite"
         if is_sqlite and parsed.database not in {None, "", ":memory:"}:
             Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)

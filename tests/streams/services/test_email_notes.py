@@ -153,3 +153,16 @@ def test_directory_that_cant_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable, match="file/notes"):
         Notes(tmp_path / "file" / "notes")
+
+
+def test_notes_are_their_owner_s_alone(tmp_path: Path) -> None:
+    """Whatever the process's umask: directory and file, also when it is written anew."""
+    before = os.umask(0)
+    try:
+        for _ in range(2):
+            with Notes(tmp_path / "notes"):
+                pass
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / path).stat().st_mode & 0o777 for path in ("notes", "notes/notes")]
+    assert [0o700, 0o600] == modes

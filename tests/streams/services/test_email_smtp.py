@@ -117,6 +117,17 @@ async def test_5xx_about_the_mail_is_for_ever(server: LocalSmtp, sender: SmtpSen
     assert 1 == server.connections
 
 
+@pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT])
+async def test_refusal_that_quotes_the_address_is_told_without_it(
+    server: LocalSmtp, sender: SmtpSender, stage: Stage
+) -> None:
+    """The reason goes into events, logs and `explain`; the domain stays, for who looks for the cause."""
+    server.react(stage, "550 5.1.1 <ann@example.com>: user unknown; ann@example.com")
+    outcome = await send(sender)
+    assert isinstance(outcome, Refused)
+    assert outcome.reason.endswith("550 5.1.1 <***@example.com>: user unknown; ***@example.com")
+
+
 @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA])
 async def test_5xx_about_us_isnt_the_mails_fault(server: LocalSmtp, sender: SmtpSender, stage: Stage) -> None:
     """A login that is missing must not fail all mails for ever."""

@@ -1,0 +1,108 @@
+"""
+What a call to the cluster failed of: the brokers don't answer, don't let us in, or don't let us do it.
+
+librdkafka goes on trying when a login or certificate is refused, and a call then only times out; why is told by the
+client's error callback.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from streams.errors import ConfigurationError, RejoinderError, Unavailable
+from streams.settings import Settings
+from streams.transport import config
+from topology.acls import Role
+
+FORBIDDEN: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.SECURITY_DISABLED,
+    }
+)
+LOGIN: Final = frozenset({KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION, KafkaError._SSL})
+
+
+TOLD_S: Final = 1.0
+"""For the reason of a failure to be told."""
+
+
+class Errors:
+    """An error callback: keeps the last reason why the brokers don't let us in, or don't let us do it."""
+
+    def __init__(self) -> None:
+        self._told = threading.Condition()
+        self._refused: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        """Take what librdkafka says; it may call from any of its threads."""
+        if error.code() in FORBIDDEN | LOGIN:
+            with self._told:
+                self._refused = error
+                self._told.notify_all()
+
+    def failure(self, settings: Settings, error: KafkaError | None, role: Role | None = None) -> RejoinderError:
+        """Return what to raise: *error* is the call's, None if it only took too long; *role*'s right it needs."""
+        where = f"Kafka at {settings.bootstrap_servers}"
+        if error is not None and error.code() in FORBIDDEN | LOGIN:
+            refused: KafkaError | None = error
+        else:
+            with self._told:
+                # The call's error may be here before the reason, which another thread brings.
+                self._told.wait_for(lambda: self._refused is not None, TOLD_S)
+                refused = self._refused
+        if refused is not None and refused.code() in FORBIDDEN:
+            return ConfigurationError(f"{where} refuses {_who(settings)}: {refused.str()}; {granted_by(role)}")
+        if refused is not None:
+            return ConfigurationError(
+                f"{where} doesn't let {_who(settings)} in: {refused.str()}; see REJOINDER_KAFKA_SECURITY_PROTOCOL, "
+                "REJOINDER_KAFKA_SASL_… and REJOINDER_KAFKA_SSL_… (docs/security.md)"
+            )
+        why = error.str() if error is not None else "no answer in time"
+        return Unavailable(f"{where}: {why}; does it run, and is it there (REJOINDER_BOOTSTRAP_SERVERS)?")
+
+
+class Admin:
+    """An admin client with its errors; ``client`` is to be held: a collected one never resolves its futures."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.errors = Errors()
+        self.client = AdminClient(config.common(settings) | {"error_cb": self.errors})
+
+    def result(self, future: Any, timeout_s: float, role: Role | None = None) -> Any:
+        """
+        Return *future*'s result.
+
+        Raises:
+            ConfigurationError: the brokers don't let us in, or don't let us do it.
+            Unavailable: no answer.
+        """
+        try:
+            return future.result(timeout_s)
+        except KafkaException as exc:
+            raise self.failure(exc, role) from exc
+        except TimeoutError as exc:
+            raise self.errors.failure(self._settings, None, role) from exc
+
+    def failure(self, exc: KafkaException, role: Role | None = None) -> RejoinderError:
+        """Return what to raise for *exc*."""
+        return self.errors.failure(self._settings, exc.args[0], role)
+
+
+def _who(settings: Settings) -> str:
+    name = settings.kafka.get("sasl.username")
+    return f"the user {name}" if name else "this client"
+
+
+def granted_by(role: Role | None) -> str:
+    """Return how rights are granted."""
+    which = f" --role {role.value} --principal {role.value}=User:NAME" if role else ""
+    return f"an administrator grants what is needed by `rejoinder acls apply{which}` (`rejoinder acls show` lists it)"
