@@ -1,0 +1,135 @@
+"""One run: load, faults, quiet, judgement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from confluent_kafka import KafkaException
+
+from streams.errors import RejoinderError
+from tests.chaos import positions
+from tests.chaos.checker import Verdict, judge_all
+from tests.chaos.checks import Violation
+from tests.chaos.driver import Driver, Figures
+from tests.chaos.plan import Plan
+from tests.chaos.system import PARTITIONS, POLICY, System
+
+READY_S: Final = 90.0
+STALL_S: Final = 120.0
+"""No news for this long, with everything running: what is missing is lost."""
+SETTLE_S: Final = 60.0
+"""In which lag and open transactions must be gone, once everything has ended."""
+PAUSE_S: Final = 0.2
+LATE_MARGIN_MS: Final = 2_000
+SHOW_S: Final = 0.5
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a run."""
+
+    verdict: Verdict
+    figures: Figures
+    seconds: float
+    """Of the load, from the first order to the last outcome."""
+    seconds_checking: float
+    notes: list[str] = field(default_factory=list)
+
+
+class Run:
+    """A run of *orders* orders on *system*; *show* is told a line about how far it is."""
+
+    def __init__(self, system: System, seed: int, orders: int, show: Callable[[str], None]) -> None:
+        self.system = system
+        self.orders = orders
+        self._seed = seed
+        self._show = show
+        late_s = (POLICY["email_outcome_wait"] + LATE_MARGIN_MS) / 1000
+        self.driver = Driver(system.settings, Plan(seed), orders, PARTITIONS, late_s)
+        self._shown_s = 0.0
+
+    def execute(self) -> Result:
+        """
+        Do all of it.
+
+        Raises:
+            RejoinderError: a worker ended that nobody ended, or the run itself can't go on.
+        """
+        system = self.system
+        for worker in system.workers[: system.workers_wanted]:
+            system.start(worker)
+        self._wait(lambda: system.owned() == PARTITIONS, READY_S, "workers get ready")
+        began_s = time.monotonic()
+        self.driver.start()
+        self._load()
+        seconds = time.monotonic() - began_s
+        notes = self._settle()
+        for worker in system.running:
+            system.stop(worker)
+        self.driver.stop()
+        if self.driver.failure is not None:
+            raise RejoinderError(f"the driver failed: {self.driver.failure!r}") from self.driver.failure
+        began_s = time.monotonic()
+        verdict = judge_all(system.settings, self._seed, system.state, self._show_check)
+        self._check_positions(verdict)
+        if verdict.tally.commands != self.driver.figures.commands:
+            what = f"{self.driver.figures.commands} commands were sent, {verdict.tally.commands} are in the log"
+            verdict.take(Violation("C4", "", what))
+        return Result(verdict, self.driver.figures, seconds, time.monotonic() - began_s, notes)
+
+    def _load(self) -> None:
+        """Return when every command has ended, or nothing moves any more."""
+        figures = self.driver.figures
+        while not self.driver.done:
+            self._look()
+            if time.monotonic() - figures.last_news_s > STALL_S:
+                self._show(f"nothing has come for {STALL_S:.0f} s")
+                return
+            time.sleep(PAUSE_S)
+
+    def _look(self) -> None:
+        """Show how far it is, and see that all that should run does."""
+        self.system.check()
+        if self.driver.failure is not None:
+            raise RejoinderError(f"the driver failed: {self.driver.failure!r}") from self.driver.failure
+        if time.monotonic() - self._shown_s > SHOW_S:
+            self._shown_s = time.monotonic()
+            f = self.driver.figures
+            self._show(f"{min(f.orders, self.orders)} orders in, {f.ended} of {f.commands} commands ended")
+
+    def _settle(self) -> list[str]:
+        """Wait until nothing lags and nothing is open; return what had to be noted."""
+        cluster = positions.Cluster(self.system.settings, PARTITIONS)
+
+        def settled() -> bool:
+            try:
+                return cluster.settled()
+            except KafkaException:
+                return False
+
+        try:
+            self._wait(settled, SETTLE_S, "lag and open transactions go")
+        except RejoinderError as exc:
+            return [str(exc)]
+        return []
+
+    def _check_positions(self, verdict: Verdict) -> None:
+        cluster = positions.Cluster(self.system.settings, PARTITIONS)
+        ends, stable, committed = cluster.ends(), cluster.stable(), cluster.committed()
+        verdict.tally.checked["C6"] += len(ends) + len(committed)
+        for violation in positions.check(ends, stable, committed):
+            verdict.take(violation)
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            self._look()
+            if time.monotonic() > deadline_s:
+                raise RejoinderError(f"not within {timeout_s:.0f} s: {what}")
+            time.sleep(PAUSE_S)
+
+    def _show_check(self, done: int) -> None:
+        self._show(f"checked {done} of {PARTITIONS} partitions")
