@@ -56,6 +56,8 @@ class LocalKafka:
 
     Attributes:
         bootstrap_servers: The brokers' addresses, ``host:port`` joined by commas.
+        outside_targets: Where a proxy reaches the brokers.
+        outside_ports: Where the proxy's clients reach them.
         pids: Process ids of the running brokers.
     """
 
@@ -66,6 +68,7 @@ class LocalKafka:
         brokers: int = 1,
         properties: Mapping[str, str] | None = None,
         session_timeout_ms: int = 6_000,
+        outside_ports: Sequence[int] = (),
     ) -> None:
         """
         Plan a cluster; nothing runs before :meth:`start`.
@@ -77,6 +80,8 @@ class LocalKafka:
             properties: Broker settings that go before ours.
             session_timeout_ms: After which a silent group member has left: KIP-848's, and the least that a classic one
                 may ask for.
+            outside_ports: One a broker, on 127.0.0.1, of a proxy before it: a client that begins there is told of no
+                other addresses. The proxy is to forward them to `outside_targets`, in the brokers' order.
         """
         if brokers not in {1, 3}:
             raise LocalKafkaError(f"{directory}: {brokers} brokers can't be had; ask for 1 or for 3")
@@ -84,15 +89,26 @@ class LocalKafka:
         self._brokers = brokers
         self._properties = dict(properties or {})
         self._session_timeout_ms = session_timeout_ms
-        chosen = free_ports(2 * brokers)
+        if outside_ports and len(outside_ports) != brokers:
+            raise LocalKafkaError(
+                f"{directory}: {len(outside_ports)} outside ports for {brokers} brokers; give one each"
+            )
+        chosen = free_ports(3 * brokers)
         self._controller_ports = chosen[:brokers]
-        self._ports = chosen[brokers:] if port is None else [port + broker for broker in range(brokers)]
+        self._outside = chosen[2 * brokers :] if outside_ports else []
+        self.outside_ports = list(outside_ports)
+        self._ports = chosen[brokers : 2 * brokers] if port is None else [port + broker for broker in range(brokers)]
         self._processes: dict[int, JavaProcess] = {}
 
     @property
     def bootstrap_servers(self) -> str:
         """Return the brokers' addresses, joined by commas."""
         return ",".join(f"127.0.0.1:{port}" for port in self._ports)
+
+    @property
+    def outside_targets(self) -> list[str]:
+        """Return where a proxy reaches each broker, ``host:port``; nothing without outside ports."""
+        return [f"127.0.0.1:{port}" for port in self._outside]
 
     @property
     def pids(self) -> list[int]:
@@ -192,12 +208,18 @@ class LocalKafka:
     def _configure(self, broker: int) -> None:
         home = self._home(broker)
         home.mkdir(parents=True, exist_ok=True)
+        client = f"CLIENT://127.0.0.1:{self._ports[broker]}"
+        listeners = [client, f"CONTROLLER://127.0.0.1:{self._controller_ports[broker]}"]
+        advertised = [client]
+        if self._outside:
+            listeners.append(f"OUTSIDE://127.0.0.1:{self._outside[broker]}")
+            advertised.append(f"OUTSIDE://127.0.0.1:{self.outside_ports[broker]}")
         properties = {
             **_cluster_properties(self._brokers, self._session_timeout_ms),
             "node.id": str(broker + 1),
             "log.dirs": str(home / "data"),
-            "listeners": f"CLIENT://127.0.0.1:{self._ports[broker]},"
-            f"CONTROLLER://127.0.0.1:{self._controller_ports[broker]}",
+            "listeners": ",".join(listeners),
+            "advertised.listeners": ",".join(advertised),
             "controller.quorum.voters": ",".join(
                 f"{node}@127.0.0.1:{port}" for node, port in enumerate(self._controller_ports, start=1)
             ),
@@ -290,7 +312,7 @@ def _cluster_properties(brokers: int, session_timeout_ms: int) -> dict[str, str]
     heartbeat_ms = str(max(session_timeout_ms // 12, 100))
     return {
         "process.roles": "broker,controller",
-        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,OUTSIDE:PLAINTEXT",
         "inter.broker.listener.name": "CLIENT",
         "controller.listener.names": "CONTROLLER",
         # A topic that is missing must be an error here as in production.

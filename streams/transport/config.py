@@ -18,7 +18,12 @@ def common(settings: Settings) -> dict[str, Any]:
     """Return what every client needs."""
     # Clients that live for one question tell what went wrong by their exceptions; librdkafka's own lines on standard
     # error would come on top. Those that live for long log (LOG_LEVEL).
-    return {"bootstrap.servers": settings.bootstrap_servers, "log_level": 2} | settings.kafka
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        # On every connection, so that brokers' logs, quotas and a network's filters know whose it is.
+        "client.id": settings.advertised_url,
+        "log_level": 2,
+    } | settings.kafka
 
 
 def member(settings: Settings, group: str) -> dict[str, Any]:

@@ -216,7 +216,7 @@ _producers: dict[str, Producer] = {}
 """One of each broker, for all tests: a new one takes half a second."""
 
 
-def read_all(settings: Settings, topic: str, isolation: str = "read_committed") -> list[Any]:
+def read_all(settings: Settings, topic: str, isolation: str = "read_committed", timeout_s: float = 30) -> list[Any]:
     """Return all records of a topic, up to the end of each partition."""
     consumer = Consumer(
         config.common(settings)
@@ -232,7 +232,7 @@ def read_all(settings: Settings, topic: str, isolation: str = "read_committed") 
     consumer.assign([TopicPartition(name, number, 0) for number in range(PARTITIONS)])
     found: list[Any] = []
     ended: set[int | None] = set()
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + timeout_s
     while len(ended) < PARTITIONS:
         assert time.monotonic() < deadline_s, f"{name} isn't read to its end"
         for message in consumer.consume(10_000, 0.05):
