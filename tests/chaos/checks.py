@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from tests.chaos.history import INPUT_TOPICS, Given, History, Made
@@ -23,8 +24,8 @@ from topology.topics import COMMANDS, DEAD_LETTERS, EMAIL_COMMANDS, OUTCOMES, QU
 EXPLAINED_MAX: Final = 100_000
 SLACK_MS: Final = 15_000
 """
-How long a record that the broker has stamped may stay invisible, while replicas catch up or a broker is away: a deadline
-that passed in that time couldn't see it.
+How long a record that the broker has stamped may stay invisible, while replicas catch up or a broker is away: a
+deadline that passed in that time couldn't see it.
 """
 
 
@@ -214,7 +215,7 @@ def not_too_early(history: History, policy: Policy) -> Iterator[Violation]:
     """C3, the clock's part: nothing that a deadline brings about comes before the deadline can have passed."""
     commands = dict(_received(history))
     for command, queries in history.queries.items():
-        for before, after in zip(queries, queries[1:], strict=False):
+        for before, after in pairwise(queries):
             wait_ms = _least_ms(policy, before.number)
             if after.at_ms - before.at_ms < wait_ms:
                 what = f"command {command}: query {after.number} {after.at_ms - before.at_ms} ms after the one before"
@@ -236,9 +237,9 @@ def not_too_early(history: History, policy: Policy) -> Iterator[Violation]:
                 yield Violation("C3", history.order.id, what, _where(history, OUTCOMES.name, [one]))
 
 
-def _least_ms(policy: Policy, attempt: int) -> float:
+def _least_ms(policy: Policy, attempt: int) -> int:
     """Return the shortest wait after the *attempt*-th try: half of it is jitter."""
-    return min(policy.retry_first_ms * 2 ** (attempt - 1), policy.retry_most_ms) / 2 - 1
+    return min(policy.retry_first_ms << min(attempt - 1, 20), policy.retry_most_ms) // 2 - 1
 
 
 # C4
@@ -305,7 +306,7 @@ def count(history: History, tally: Tally) -> None:
     tally.emails += emails
     tally.queries += sum(map(len, history.queries.values()))
     tally.dead_letters += len(history.dead)
-    for ended in history.ended.values():
+    for ended in filter(None, history.ended.values()):
         tally.outcomes[ended[-1].text or "SENT"] += 1
         tally.corrections += len(ended) > 1
     tally.checked["C1"] += received

@@ -36,8 +36,9 @@ class Made(NamedTuple):
     """
     A record that the process manager produced for a command.
 
-    *number*: a query's attempt, or the version of an e-mail's details, -1 for one that is as no plan has it; *text*: how
-    it ended, empty for sent; *at_ms*: when it was decided as far as the record says so, else when the broker took it.
+    *number*: a query's attempt, or the version of an e-mail's details, -1 for one that is as no plan has it; *text*:
+    how it ended, empty for sent; *at_ms*: when it was decided as far as the record says so, else when the broker took
+    it.
     """
 
     number: int

@@ -178,29 +178,36 @@ def explain(inputs: Inputs, produced: tuple[Produced, ...]) -> tuple[Process, ..
     An answer is never taken in before what it answers was produced: the services answer what they have read.
     """
     start: State = 0, tuple([Process()] * len(produced))
-    stack = [((0, 0, 0), start)]
+    stack: list[Node] = [((0, 0, 0), start)]
     seen = set()
     while stack:
-        at, state = stack.pop()
-        if (at, state) in seen:
+        node = stack.pop()
+        if node in seen:
             continue
-        seen.add((at, state))
-        processes = state[1]
+        seen.add(node)
+        at, (_, processes) = node
         if all(at[topic] == len(inputs[topic]) for topic in range(3)) and all(map(_complete, processes, produced)):
             return processes
-        for index, process in enumerate(processes):
-            for after in deadlines(process):
-                if _possible(after, produced[index]):
-                    stack.append((at, (state[0], (*processes[:index], after, *processes[index + 1 :]))))
-        for topic in range(3):
-            if at[topic] == len(inputs[topic]):
-                continue
-            given = inputs[topic][at[topic]]
-            if _caused(given, processes):
-                after_it = take(state, given)
-                if all(map(_possible, after_it[1], produced)):
-                    stack.append(((*at[:topic], at[topic] + 1, *at[topic + 1 :]), after_it))  # type: ignore[arg-type]
+        stack.extend(after for after in _next(node, inputs) if all(map(_possible, after[1][1], produced)))
     return None
+
+
+Node: TypeAlias = tuple[tuple[int, int, int], State]
+"""How many of each topic's inputs were taken in, and what that has made."""
+
+
+def _next(node: Node, inputs: Inputs) -> Iterator[Node]:
+    """Yield what can come next: a deadline of any process, or the next record of any topic."""
+    at, (newest, processes) = node
+    for index, process in enumerate(processes):
+        for after in deadlines(process):
+            yield at, (newest, (*processes[:index], after, *processes[index + 1 :]))
+    commands, details, emails = at
+    for topic, then in enumerate(
+        ((commands + 1, details, emails), (commands, details + 1, emails), (commands, details, emails + 1))
+    ):
+        if at[topic] < len(inputs[topic]) and _caused(inputs[topic][at[topic]], processes):
+            yield then, take((newest, processes), inputs[topic][at[topic]])
 
 
 def _caused(given: Input, processes: tuple[Process, ...]) -> bool:

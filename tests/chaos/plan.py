@@ -110,7 +110,7 @@ _EMAIL: Final = _shares(
     }
 )  # fmt: skip
 _CANCEL: Final = _shares({Cancel.NONE: 0, Cancel.BEFORE: 4, Cancel.AT_ONCE: 5, Cancel.LATER: 6})
-_POISON: Final = _shares({Poison.NONE: 0} | dict.fromkeys(REASONS, 1))
+_POISON: Final = _shares({Poison.NONE: 0, **dict.fromkeys(REASONS, 1)})
 _TWICE: Final = 16
 """Of 256 records of a kind, how many are produced twice."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,9 @@ from tests.chaos import positions
 from tests.chaos.checker import Verdict, judge_all
 from tests.chaos.checks import Violation
 from tests.chaos.driver import Driver, Figures
+from tests.chaos.faults import Event, Injector, Waits
 from tests.chaos.plan import Plan
+from tests.chaos.schedule import Fault
 from tests.chaos.system import PARTITIONS, POLICY, System
 
 READY_S: Final = 90.0
@@ -25,6 +27,14 @@ SETTLE_S: Final = 60.0
 PAUSE_S: Final = 0.2
 LATE_MARGIN_MS: Final = 2_000
 SHOW_S: Final = 0.5
+FAULT_S: Final = 8.0
+"""What a fault takes, before it is known better."""
+NEWS: Final = 20
+NEWS_S: Final = 15.0
+"""Commands that end between two faults, and how long they are waited for at most."""
+
+Show = Callable[[str | Event], None]
+"""Told how far it is, and what has been broken."""
 
 
 @dataclass(slots=True)
@@ -36,19 +46,29 @@ class Result:
     seconds: float
     """Of the load, from the first order to the last outcome."""
     seconds_checking: float
+    events: list[Event]
+    kills: int
+    broker_kills: int
     notes: list[str] = field(default_factory=list)
 
 
 class Run:
     """A run of *orders* orders on *system*; *show* is told a line about how far it is."""
 
-    def __init__(self, system: System, seed: int, orders: int, show: Callable[[str], None]) -> None:
+    def __init__(
+        self, system: System, seed: int, orders: int, faults: Sequence[Fault], waits: Waits, show: Show
+    ) -> None:
         self.system = system
         self.orders = orders
         self._seed = seed
         self._show = show
         late_s = (POLICY["email_outcome_wait"] + LATE_MARGIN_MS) / 1000
         self.driver = Driver(system.settings, Plan(seed), orders, PARTITIONS, late_s)
+        self.driver.pace = self._pace
+        self._faults = list(faults)
+        self._fault_s = FAULT_S
+        self._injector = Injector(system, seed, self._pause, waits)
+        self._events: list[Event] = []
         self._shown_s = 0.0
 
     def execute(self) -> Result:
@@ -63,7 +83,11 @@ class Run:
             system.start(worker)
         self._wait(lambda: system.owned() == PARTITIONS, READY_S, "workers get ready")
         began_s = time.monotonic()
+        self._injector.begin()
         self.driver.start()
+        while self._faults:
+            self._next_fault()
+        self._injector.restore_workers()
         self._load()
         seconds = time.monotonic() - began_s
         notes = self._settle()
@@ -78,7 +102,45 @@ class Run:
         if verdict.tally.commands != self.driver.figures.commands:
             what = f"{self.driver.figures.commands} commands were sent, {verdict.tally.commands} are in the log"
             verdict.take(Violation("C4", "", what))
-        return Result(verdict, self.driver.figures, seconds, time.monotonic() - began_s, notes)
+        return Result(
+            verdict,
+            self.driver.figures,
+            seconds,
+            time.monotonic() - began_s,
+            self._events,
+            self._injector.kills,
+            self._injector.broker_kills,
+            notes,
+        )
+
+    def _next_fault(self) -> None:
+        """Break the next thing, after some orders have gone through since the last."""
+        figures = self.driver.figures
+        wanted = figures.ended + NEWS
+        began_s = time.monotonic()
+        while figures.ended < wanted and time.monotonic() - began_s < NEWS_S:
+            self._pause(PAUSE_S)
+        event = self._injector.inject(self._faults[0])
+        self._faults.pop(0)
+        self._events.append(event)
+        self._show(event)
+        self._fault_s += (time.monotonic() - began_s - self._fault_s) / min(len(self._events) + 1, 10)
+
+    def _pace(self) -> float:
+        """Return the orders a second at which the load lasts for as long as there are faults."""
+        faults = len(self._faults)
+        if not faults:
+            return float("inf")
+        left = self.orders - self.driver.figures.orders
+        return max(left / (faults * self._fault_s), 1.0)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, and look after the run meanwhile."""
+        until_s = time.monotonic() + seconds
+        self._look()
+        while (left_s := until_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, PAUSE_S))
+            self._look()
 
     def _load(self) -> None:
         """Return when every command has ended, or nothing moves any more."""

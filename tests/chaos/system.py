@@ -7,22 +7,29 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from streams import settings as settings_module
 from streams.demo.system import RoleProcess
 from streams.errors import RejoinderError
 from streams.local.kafka import LocalKafka
+from streams.local.process import free_ports
 from streams.settings import PREFIX, Settings, as_environment
 from streams.transport.topics import Cluster
+from tests.chaos.proxy import Proxy
 
 PARTITIONS: Final = 8
 SLOTS: Final = 4
 """The most workers."""
 WORKERS: Final = 3
 """As many run when nothing happens."""
+
+STOP_S: Final = 75.0
+"""A turn under way may wait for its brokers for a minute."""
+PAUSE_S: Final = 0.05
 
 POLICY: Final = {
     "retry_first": 400,
@@ -71,7 +78,11 @@ class System:
     def __init__(self, directory: Path, brokers: int, workers: int) -> None:
         self.directory = directory
         self.workers_wanted = workers
-        self.kafka = LocalKafka(directory / "kafka", brokers=brokers, properties=BROKER)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.kafka = LocalKafka(
+            directory / "kafka", brokers=brokers, properties=BROKER, outside_ports=free_ports(brokers)
+        )
+        self.proxy = Proxy(self.kafka.outside_ports, self.kafka.outside_targets, directory / "proxy.log")
         self.brokers = brokers
         chosen: dict[str, Any] = {
             "bootstrap_servers": self.kafka.bootstrap_servers,
@@ -83,14 +94,20 @@ class System:
             **POLICY,
         }
         self.settings: Settings = settings_module.load(**chosen)
-        environment = {f"{PREFIX}{name.upper()}": as_environment(name, value) for name, value in chosen.items()}
+        # The workers' way leads through the proxy, and nobody else's.
+        theirs = chosen | {"bootstrap_servers": self.proxy.bootstrap_servers}
+        environment = {f"{PREFIX}{name.upper()}": as_environment(name, value) for name, value in theirs.items()}
         self.state = directory / "workers"
         self.state.mkdir(parents=True, exist_ok=True)
         self.workers = [RoleProcess("worker", f"worker-{slot}", self.state, environment) for slot in range(SLOTS)]
         self.killed: set[RoleProcess] = set()
         """Those that we ended: whoever else ends has failed."""
+        self._leaving: set[RoleProcess] = set()
+        self._size_at_start: dict[RoleProcess, int] = {}
+        """Bytes in a worker's log."""
 
-    def __enter__(self) -> System:
+    def __enter__(self) -> Self:
+        self.proxy.__enter__()
         self.kafka.start()
         Cluster(self.settings).apply()
         return self
@@ -104,6 +121,7 @@ class System:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         self.kafka.stop()
+        self.proxy.__exit__()
 
     @property
     def running(self) -> list[RoleProcess]:
@@ -113,12 +131,23 @@ class System:
     def start(self, worker: RoleProcess) -> None:
         """Start *worker* in its slot."""
         self.killed.discard(worker)
+        self._size_at_start[worker] = self._size(worker)
         worker.start()
+
+    @staticmethod
+    def _size(worker: RoleProcess) -> int:
+        return worker.log.stat().st_size if worker.log.exists() else 0
 
     def kill(self, worker: RoleProcess) -> None:
         """SIGKILL *worker*."""
         self.killed.add(worker)
         worker.kill()
+
+    def leave(self, worker: RoleProcess) -> None:
+        """SIGTERM *worker*; `stop` waits for its end."""
+        self.killed.add(worker)
+        self._leaving.add(worker)
+        worker.signal(signal.SIGTERM)
 
     def stop(self, worker: RoleProcess) -> None:
         """
@@ -127,9 +156,17 @@ class System:
         Raises:
             RejoinderError: it doesn't end well.
         """
-        self.killed.add(worker)
-        worker.stop()
-        if worker.exit_status != 0:
+        if worker not in self._leaving:
+            self.leave(worker)
+        self._leaving.discard(worker)
+        deadline_s = time.monotonic() + STOP_S
+        while worker.running:
+            if time.monotonic() > deadline_s:
+                worker.kill()
+            time.sleep(PAUSE_S)
+        # SIGTERM ends a Python that is still importing, as it would any program.
+        starting = worker.exit_status == -signal.SIGTERM and self._size(worker) == self._size_at_start.get(worker)
+        if worker.exit_status != 0 and not starting:
             raise RejoinderError(f"{worker.name} was stopped and ended with {worker.exit_status}\n{worker.tail()}")
 
     def wipe(self, worker: RoleProcess) -> None:
