@@ -10,7 +10,7 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from streams.errors import RejoinderError
-from tests.chaos import positions
+from tests.chaos import positions, stores
 from tests.chaos.checker import Verdict, judge_all
 from tests.chaos.checks import Violation
 from tests.chaos.driver import Driver, Figures
@@ -49,7 +49,17 @@ class Result:
     events: list[Event]
     kills: int
     broker_kills: int
+    ended_by_themselves: list[str]
+    """Workers that nobody ended, with their last words; a supervisor, ours too, starts them again."""
+    rocksdb: str
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[str]:
+        """Why the run has failed; nothing if it hasn't."""
+        wrong = [f"{check}: {times} violations" for check, times in sorted(self.verdict.wrong.items())]
+        missed = [f"never happened: {e.fault.value}: {e.observed}" for e in self.events if not e.happened]
+        return [*wrong, *missed, *self.notes, *self.ended_by_themselves]
 
 
 class Run:
@@ -110,6 +120,8 @@ class Run:
             self._events,
             self._injector.kills,
             self._injector.broker_kills,
+            system.ended_by_themselves,
+            stores.rocksdb_version(system.state),
             notes,
         )
 

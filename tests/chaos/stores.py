@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -111,3 +112,11 @@ def open_all(paths: Mapping[str, Path], partition: int) -> list[tuple[Found, Par
     options = StoreOptions(MEMORY_MIB)
     opened = [(name, Partition(path, options)) for name, path in paths.items()]
     return [(Found(f"{name}'s store {partition}", store), store) for name, store in opened]
+
+
+def rocksdb_version(directory: Path) -> str:
+    """Return which RocksDB wrote the stores below *directory*; its own log says so."""
+    for path in directory.glob("*/worker/*/processes/*/LOG"):
+        if found := re.search(r"RocksDB version: (\S+)", path.read_text(errors="replace")):
+            return found[1]
+    return "unknown"

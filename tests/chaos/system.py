@@ -102,6 +102,7 @@ class System:
         self.workers = [RoleProcess("worker", f"worker-{slot}", self.state, environment) for slot in range(SLOTS)]
         self.killed: set[RoleProcess] = set()
         """Those that we ended: whoever else ends has failed."""
+        self.ended_by_themselves: list[str] = []
         self._leaving: set[RoleProcess] = set()
         self._size_at_start: dict[RoleProcess, int] = {}
         """Bytes in a worker's log."""
@@ -175,15 +176,11 @@ class System:
         shutil.rmtree(self.state / worker.name, ignore_errors=True)
 
     def check(self) -> None:
-        """
-        Look whether a worker has ended by itself.
-
-        Raises:
-            RejoinderError: one has.
-        """
+        """Start workers again that have ended by themselves, as a supervisor does, and remember it."""
         for worker in self.workers:
             if worker not in self.killed and worker.exit_status is not None:
-                raise RejoinderError(f"{worker.name} ended by itself: {worker.exit_status}\n{worker.tail()}")
+                self.ended_by_themselves.append(f"{worker.name} ended by itself: {worker.exit_status}; {worker.tail()}")
+                self.start(worker)
 
     def owned(self) -> int:
         """Return how many partitions are worked on."""
