@@ -25,7 +25,11 @@ class Brokers:
         self._settings = settings
         self._group = f"{settings.application_id}-worker"
         self._partitions = partitions
-        self._admin = AdminClient(config.common(settings) | {"log_level": 0})
+        self.renew()
+
+    def renew(self) -> None:
+        """Ask anew who leads what: librdkafka 2.16 keeps to the leaders that it has seen first."""
+        self._admin = AdminClient(config.common(self._settings) | {"log_level": 0})
 
     def leader(self) -> int:
         """Return the broker (from 0) that leads the most partitions."""

@@ -28,9 +28,10 @@ from tests.chaos.system import PARTITIONS, Log, System
 SESSION_S: Final = 6.0
 """The group's session timeout, LocalKafka's default."""
 TRANSACTION_S: Final = 10.0
-MOMENT_S: Final = 30.0
+MOMENT_S: Final = 60.0
 """The longest that a fault waits for its moment."""
-READY_S: Final = 90.0
+READY_S: Final = 180.0
+"""The longest that workers and brokers may take to start, to join and to restore, on a machine that is busy."""
 TRIES: Final = 6
 LOOK_S: Final = 0.005
 MARKERS_S: Final = 1.5
@@ -180,6 +181,7 @@ class Injector:
                     held = self._open(numbers)
                 except KafkaException:
                     held = []
+                    self._brokers.renew()
                 if held:
                     return worker, ", ".join(f"changelog/{number} at {offset}" for number, offset in held)
                 worker.signal(signal.SIGCONT)
@@ -240,8 +242,8 @@ class Injector:
     def _follow(
         self, log: Log, take: Callable[[dict[str, Any]], None], done: Callable[[], bool], worker: RoleProcess
     ) -> None:
-        """Read *log* closely until *done*, or for as long as a fault waits for its moment."""
-        deadline_s = time.monotonic() + MOMENT_S
+        """Read *log* closely until *done*; *worker* may have to start first."""
+        deadline_s = time.monotonic() + READY_S
         while time.monotonic() < deadline_s and worker.running:
             for entry in log.news():
                 take(entry)

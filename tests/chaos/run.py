@@ -19,10 +19,10 @@ from tests.chaos.plan import Plan
 from tests.chaos.schedule import Fault
 from tests.chaos.system import PARTITIONS, POLICY, System
 
-READY_S: Final = 90.0
-STALL_S: Final = 120.0
+READY_S: Final = 300.0
+STALL_S: Final = 180.0
 """No news for this long, with everything running: what is missing is lost."""
-SETTLE_S: Final = 60.0
+SETTLE_S: Final = 120.0
 """In which lag and open transactions must be gone, once everything has ended."""
 PAUSE_S: Final = 0.2
 LATE_MARGIN_MS: Final = 2_000
