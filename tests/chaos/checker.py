@@ -127,17 +127,17 @@ def _check_stores(job: Job, verdict: Verdict) -> dict[bytes, bytes]:
         verdict.take(Violation("C5", "", str(exc)))
     tally = verdict.tally
     try:
-        table, violations = stores.check(_rows(job, tally), [found for found, _ in opened], job.partition)
+        replayed = stores.check(_rows(job, tally), [found for found, _ in opened], job.partition)
     finally:
         for _, store in opened:
             store.close()
-    for violation in violations:
+    for violation in replayed.violations:
         verdict.take(violation)
     newest = max((found.store.position for found, _ in opened), default=0)
     tally.stores += len(opened)
     tally.stale_stores += sum(found.store.position < newest for found, _ in opened)
-    tally.checked["C5"] += sum(1 for found, _ in opened for _ in [found]) and len(table)
-    return table
+    tally.checked["C5"] += replayed.compared
+    return replayed.table
 
 
 def _rows(job: Job, tally: Tally) -> Iterator[stores.Row]:

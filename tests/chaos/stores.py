@@ -74,20 +74,28 @@ def compare(found: Found, replayed: Mapping[bytes, bytes]) -> Iterator[Violation
             yield Violation("C5", key.decode(errors="replace"), what, (name,))
 
 
-def check(rows: Iterable[Row], found: Iterable[Found], partition: int) -> tuple[dict[bytes, bytes], list[Violation]]:
+class Replayed(NamedTuple):
+    """The table after a changelog's last record, what is wrong with its stores, and how many rows were compared."""
+
+    table: dict[bytes, bytes]
+    violations: list[Violation]
+    compared: int
+
+
+def check(rows: Iterable[Row], found: Iterable[Found], partition: int) -> Replayed:
     """
     Replay a partition's changelog once, and look at each of its stores when the replay is where the store is.
 
-    Returns:
-        The table after the last record, and what is wrong. One store at least must be up to the changelog's end.
+    One store at least must be up to the changelog's end.
     """
     waiting = sorted(found, key=lambda one: one.store.position)
     violations: list[Violation] = []
     table: dict[bytes, bytes] = {}
-    last = -1
+    last, compared = -1, 0
     for offset, key, value in rows:
         while waiting and waiting[0].store.position <= offset:
             violations += compare(waiting.pop(0), table)
+            compared += len(table)
         if value is None:
             table.pop(key, None)
         else:
@@ -95,10 +103,11 @@ def check(rows: Iterable[Row], found: Iterable[Found], partition: int) -> tuple[
         last = offset
     for one in waiting:
         violations += compare(one, table)
+        compared += len(table)
     if last >= 0 and not waiting:
         what = f"no store of partition {partition} has come to the changelog's last record, {last}"
         violations.append(Violation("C5", "", what))
-    return table, violations
+    return Replayed(table, violations, compared)
 
 
 def find(directory: Path, application_id: str, partition: int) -> dict[str, Path]:

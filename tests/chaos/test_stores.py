@@ -48,7 +48,7 @@ UP_TO_DATE = Kept(10, FINAL)
 
 def wrong(*stores: Kept) -> list[Violation]:
     """Return what is wrong with *stores*."""
-    table, violations = check(LOG, [Found(f"w{i}", store) for i, store in enumerate(stores)], 0)
+    table, violations, _ = check(LOG, [Found(f"w{i}", store) for i, store in enumerate(stores)], 0)
     assert table == FINAL
     return violations
 
