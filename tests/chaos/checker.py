@@ -101,19 +101,19 @@ def judge_partition(job: Job) -> Verdict:
     table = _check_stores(job, verdict)
     for number in sorted(historian.orders):
         history = historian.orders[number]
-        for violation in judge(history, steps_of(history, table, plan), job.policy, verdict.tally):
+        for violation in judge(history, steps_of(history, table), job.policy, verdict.tally):
             verdict.take(violation)
     return verdict
 
 
-def steps_of(history: History, table: Mapping[bytes, bytes], plan: Plan) -> dict[int, Step]:
+def steps_of(history: History, table: Mapping[bytes, bytes]) -> dict[int, Step]:
     """Return where the table says that each command of an order stands, by the command's index."""
     order = history.order
     row = table.get(order.id.encode())
     if row is None:
         return {}
     processes = state_codec.decode(order.id, row).processes
-    ids = {plan.command_id(order.number, index): index for index in range(order.commands)}
+    ids = {id_: index for index, id_ in enumerate(history.command_ids)}
     return {ids[id_]: Step(int(process.step)) for id_, process in processes.items() if id_ in ids}
 
 

@@ -63,6 +63,8 @@ class History:
 
     order: Order
     partition: int
+    command_ids: tuple[str, ...]
+    email_ids: tuple[str, ...]
     given: tuple[list[Given], list[Given], list[Given]] = field(default_factory=lambda: ([], [], []))
     poisons: list[int] = field(default_factory=list)
     """Offsets in the commands' topic."""
@@ -151,22 +153,17 @@ class Historian:
         number = self._plan.number(message.key)
         history = self.orders.get(number)
         if history is None:
-            history = self.orders[number] = History(self._plan.order(number), self._partition)
+            history = self.orders[number] = self._begin(number)
         self._takers[topic](history, message)
 
     def _strange(self, history: History, topic: str, message: Message, what: str) -> None:
         history.strange.append(f"{what}: {topic}/{self._partition}/{message.offset}")
 
-    def _command_index(self, order: Order, command_id: str) -> int:
-        """Return which command this is; -1 for none."""
-        ids = [self._plan.command_id(order.number, index) for index in range(order.commands)]
-        return ids.index(command_id) if command_id in ids else -1
-
-    def _email_index(self, order: Order, id_: str) -> int:
-        for index in range(order.commands):
-            if email_id(order.id, self._plan.command_id(order.number, index)) == id_:
-                return index
-        return -1
+    def _begin(self, number: int) -> History:
+        order = self._plan.order(number)
+        command_ids = tuple([self._plan.command_id(number, index) for index in range(order.commands)])
+        email_ids = tuple([email_id(order.id, command_id) for command_id in command_ids])
+        return History(order, self._partition, command_ids, email_ids)
 
     # Inputs: the driver's own, known byte for byte.
 
@@ -176,11 +173,12 @@ class Historian:
             history.poisons.append(message.offset)
             return
         if value is not None:
-            index = self._command_index(order, value[wire.ID_AT : wire.ID_END].decode(errors="replace"))
-            if index >= 0 and value == self._plan.command(order.number, index):
+            command_id = value[wire.ID_AT : wire.ID_END].decode(errors="replace")
+            index = _index(history.command_ids, command_id)
+            if index >= 0 and value == wire.command(order.id, command_id, order.number):
                 history.given[0].append(Given(Input(Kind.COMMAND, index, 0), message.offset, message.at_ms))
                 return
-            if index == 0 and value == self._plan.cancel(order.number):
+            if index == 0 and value == wire.cancel(order.id, command_id, order.number):
                 history.given[0].append(Given(Input(Kind.CANCEL, 0, 0), message.offset, message.at_ms))
                 return
         raise ValueError(f"{COMMANDS.name}/{self._partition}/{message.offset}: the driver sends no such record")
@@ -189,7 +187,7 @@ class Historian:
         order, value = history.order, message.value or b""
         if value[: wire.FRAME_BYTES] == wire.NOT_FOUND:
             asked = value[wire.ID_AT : wire.ID_END].decode()
-            given = self._asked(order, asked)
+            given = _asked(history, asked)
         else:
             at = wire.FRAME_BYTES + 1 + (37 if value[wire.FRAME_BYTES] else 0)
             _, at = wire.read_number(value, at)
@@ -199,24 +197,17 @@ class Historian:
             given = Input(Kind.DETAILS, 0, version)
         history.given[1].append(Given(given, message.offset, message.at_ms))
 
-    def _asked(self, order: Order, asked: str) -> Input:
-        for attempt in range(1, 1_000):
-            for index in range(order.commands):
-                if query_id(order.id, self._plan.command_id(order.number, index), attempt) == asked:
-                    return Input(Kind.NOT_FOUND, index, attempt)
-        raise ValueError(f"{order.id}: «not found» to the query {asked}, which is none")
-
     def _email_event(self, history: History, message: Message) -> None:
         order, value = history.order, message.value or b""
-        id_ = value[wire.ID_AT : wire.ID_END].decode()
-        index = self._email_index(order, id_)
-        for kind, number, expected in (
-            (Kind.SENT, 0, wire.sent(id_, order.id, order.number)),
-            (Kind.EARLY, 0, wire.sent(id_, order.id, order.number, early=True)),
-            (Kind.FAILED, 0, wire.failed(id_, order.id, order.number, permanent=False)),
-            (Kind.FAILED, 1, wire.failed(id_, order.id, order.number, permanent=True)),
-        ):
-            if index >= 0 and value == expected:
+        id_ = value[wire.ID_AT : wire.ID_END].decode(errors="replace")
+        index = _index(history.email_ids, id_)
+        kinds = _SENT if value[: wire.FRAME_BYTES] == wire.SENT else _FAILED
+        for kind, number in kinds if index >= 0 else ():
+            if kind is Kind.FAILED:
+                expected = wire.failed(id_, order.id, order.number, permanent=bool(number))
+            else:
+                expected = wire.sent(id_, order.id, order.number, early=kind is Kind.EARLY)
+            if value == expected:
                 history.given[2].append(Given(Input(kind, index, number), message.offset, message.at_ms))
                 return
         raise ValueError(f"{EMAIL_EVENTS.name}/{self._partition}/{message.offset}: the driver sends no such record")
@@ -230,8 +221,8 @@ class Historian:
         except (ValueError, IndexError) as exc:
             self._strange(history, QUERIES.name, message, f"no query ({exc})")
             return
-        for index in range(order.commands):
-            right = query_id(order.id, self._plan.command_id(order.number, index), query.attempt)
+        for index, command_id in enumerate(history.command_ids):
+            right = query_id(order.id, command_id, query.attempt)
             if query.query_id == right and query.order_id == order.id:
                 made = Made(query.attempt, "", message.offset, query.asked_at_ms)
                 history.queries[index].append(made)
@@ -241,12 +232,12 @@ class Historian:
     def _email(self, history: History, message: Message) -> None:
         order, value = history.order, message.value or b""
         command_id = value[wire.COMMAND_ID_AT : wire.COMMAND_ID_AT + 36].decode(errors="replace")
-        index = self._command_index(order, command_id)
+        index = _index(history.command_ids, command_id)
         if index < 0:
             self._strange(history, EMAIL_COMMANDS.name, message, f"an e-mail for {command_id!r}, which is no command")
             return
-        versions = [v for v in (1, 2) if value == self._plan.send_email(order.number, index, v)]
-        version = versions[0] if versions else -1
+        expected = (wire.send_email(history.email_ids[index], order.id, command_id, order.number, v) for v in (1, 2))
+        version = next((v for v, right in enumerate(expected, start=1) if value == right), -1)
         history.emails[index].append(Made(version, "", message.offset, message.at_ms))
 
     def _outcome(self, history: History, message: Message) -> None:
@@ -256,9 +247,9 @@ class Historian:
         except (ValueError, IndexError) as exc:
             self._strange(history, OUTCOMES.name, message, f"no outcome ({exc})")
             return
-        index = self._command_index(order, ended.command_id)
-        right = ended.order_id == order.id and (ended.reason or ended.email_id == email_id(order.id, ended.command_id))
-        if index < 0 or not right:
+        index = _index(history.command_ids, ended.command_id)
+        right = index >= 0 and ended.order_id == order.id and ended.email_id in {"", history.email_ids[index]}
+        if not right or bool(ended.email_id) == bool(ended.reason):
             self._strange(history, OUTCOMES.name, message, f"the outcome {ended} is of nothing")
             return
         history.ended[index].append(Made(0, ended.reason, message.offset, ended.ended_at_ms))
@@ -270,3 +261,22 @@ class Historian:
         intact = order.poison is not Poison.NONE and message.value == self._plan.poison(order)
         letter = DeadLetter(topic, where, headers["rejoinder.reason"].decode(), intact, message.offset)
         history.dead.append(letter)
+
+
+_SENT: Final = ((Kind.SENT, 0), (Kind.EARLY, 0))
+_FAILED: Final = ((Kind.FAILED, 0), (Kind.FAILED, 1))
+_ATTEMPTS_MAX: Final = 1_000
+
+
+def _index(ids: tuple[str, ...], id_: str) -> int:
+    """Return which of *ids* this is; -1 for none."""
+    return ids.index(id_) if id_ in ids else -1
+
+
+def _asked(history: History, asked: str) -> Input:
+    """Return «not found» to the query with the id *asked*."""
+    for attempt in range(1, _ATTEMPTS_MAX):
+        for index, command_id in enumerate(history.command_ids):
+            if query_id(history.order.id, command_id, attempt) == asked:
+                return Input(Kind.NOT_FOUND, index, attempt)
+    raise ValueError(f"{history.order.id}: «not found» to the query {asked}, which is none")
