@@ -155,8 +155,9 @@ class Injector:
         return self._random.choice(workers)
 
     def _kill(self) -> str:
+        # Mostly one that works; sometimes one that has just been started.
+        worker = self._busy() if self._random.random() < 0.7 else self._any()
         self._pause(self._random.random())
-        worker = self._any()
         partitions = worker.partitions()
         self._sigkill(worker)
         return f"{worker.name}, with {partitions} partitions"

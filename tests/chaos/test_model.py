@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.model import Input, Inputs, Kind, Produced, Step, explain
+from tests.chaos.model import EMAIL_ATTEMPTS, NOT_FOUND_ATTEMPTS, Input, Inputs, Kind, Produced, Step, explain
+from tests.chaos.system import POLICY
 
 COMMAND = Input(Kind.COMMAND, 0, 0)
 CANCEL = Input(Kind.CANCEL, 0, 0)
@@ -100,3 +101,9 @@ def test_processes_of_one_order_are_told_apart() -> None:
     assert explain(inputs, (Produced(1, 1, 1, ()), Produced(0, 1, 1, ())))
     assert explain(inputs, (Produced(1, 1, 1, ()), Produced(1, 1, 1, ())))
     assert None is explain(inputs, (Produced(1, 2, 1, ()), Produced(1, 0, 0, ())))
+
+
+def test_model_counts_as_the_workers_are_told_to() -> None:
+    """The attempts of a run's policy are those of the model."""
+    assert POLICY["not_found_attempts"] == NOT_FOUND_ATTEMPTS
+    assert POLICY["email_attempts"] == EMAIL_ATTEMPTS
