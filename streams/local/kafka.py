@@ -161,6 +161,16 @@ class LocalKafka:
         self._running(broker).kill()
         del self._processes[broker]
 
+    def halt(self, broker: int = 0, timeout_s: float = _STOP_S_MAX) -> None:
+        """
+        Stop one broker in good order (SIGTERM), and kill it if it hasn't ended after *timeout_s*.
+
+        Raises:
+            LocalKafkaError: It doesn't run.
+        """
+        self._running(broker).stop(timeout_s)
+        del self._processes[broker]
+
     def restart(self, broker: int = 0, timeout_s: float = 60.0) -> None:
         """
         Start *broker* again on its old port, after stopping it if it runs; return when the cluster can be used.

@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 INTERVAL_S: Final = 0.2
 """Between two requests: deadlines wait for this long at most, and the broker is asked this often at most."""
 
+FAILED_S: Final = 1.0
+"""From a failed answer to the next request."""
+
 REQUEST_S: Final = 10.0
 
 
@@ -39,6 +42,7 @@ class EndOffsets:
     """Fetches end offsets without waiting for them."""
 
     def __init__(self, config: dict[str, Any], cluster_name: Callable[[str], str]) -> None:
+        self._config = config
         # Held by name: a collected client never resolves its futures.
         self._admin = AdminClient(config)
         self._cluster_name = cluster_name
@@ -68,5 +72,9 @@ class EndOffsets:
         futures, self._futures = self._futures, {}
         if failed := [future.exception() for future in futures.values() if future.exception()]:
             log.warning("end offsets", error=str(failed[0]))
+            # A client keeps to the leaders that it has seen first (librdkafka 2.16): after a change of them each of its
+            # questions would be refused. A new one asks who they are; not too often, while there is nobody to ask.
+            self._admin = AdminClient(self._config)
+            self._asked_s = time.monotonic() + FAILED_S - INTERVAL_S
             return None
         return Ends(self._asked_at_ms, {tp: future.result().offset for tp, future in futures.items()})

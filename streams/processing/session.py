@@ -20,6 +20,7 @@ from streams.errors import Corrupt, RejoinderError, Unavailable
 from streams.processing.clock import Clock
 from streams.processing.commit import Committer, Work
 from streams.processing.end_offsets import EndOffsets, Ends
+from streams.processing.places import Places, tell_held
 from streams.processing.task import Failed, Phase, Task
 from streams.store.partition import Partition
 from streams.store.restore import Restorer
@@ -87,6 +88,7 @@ class Session(Listener):
         self._transaction = transaction
         self._committer = committer
         self._group_offsets = group_offsets
+        self._places = Places(group_offsets)
         self._end_offsets = end_offsets
         self._ends: Ends | None = None
         self._idle_commit_s = 0.0
@@ -120,6 +122,7 @@ class Session(Listener):
         """Do whatever there is to do now; wait for it a tenth of a second at most."""
         polled = self.member.poll(self._logic.records_max, POLL_S)
         self._take_restored()
+        self._take_places()
         now_ms = self.clock.read()
         self._end_rests()
         for tp, offset in polled.ends.items():
@@ -327,6 +330,7 @@ class Session(Listener):
                 continue
             self._rest(task)
             task.owned.discard(tp)
+            self._places.forget(tp)
             task.positions.pop(tp, None)
             task.committed.pop(tp, None)
             if not task.owned:
@@ -341,19 +345,31 @@ class Session(Listener):
         self.revoked(partitions)
 
     def out_of_range(self, partition: TP, detail: str) -> None:
-        """Hold the partition: its records were removed before they were read, or the group has no position yet."""
+        """Hold the partition, for as long as it isn't known where to read from, see `places`."""
         task = self.tasks.get(partition.partition)
         if task is None:
             return
         self.member.pause(task.owned)
+        may_end = task.phase is not Phase.HELD or self._places.asks(task.partition)
         task.phase = Phase.HELD
-        log.error(
-            "partition held: no position to read from; a new group gets its positions by `rejoinder topics apply`, "
-            "otherwise records were removed before they were read",
-            topic=partition.topic,
-            partition=partition.partition,
-            detail=detail,
-        )
+        if may_end and self._places.ask(partition):
+            log.warning("no position to read from, asking again", topic=partition.topic, partition=task.partition)
+        else:
+            tell_held(partition, detail)
+
+    def _take_places(self) -> None:
+        """Go on with the partitions of which it is known now where to read from."""
+        answers = self._places.answers()
+        for tp, offset in answers.items():
+            if offset < 0:
+                tell_held(tp, "the group has no committed position")
+            else:
+                self.member.place(tp, offset)
+        for number in {tp.partition for tp in answers} - {tp.partition for tp, offset in answers.items() if offset < 0}:
+            task = self.tasks[number]
+            task.phase = Phase.WAITING
+            if self._restorer is None or task.store is not None:
+                self._run(task)
 
     def _run(self, task: Task) -> None:
         task.phase = Phase.RUNNING
@@ -395,4 +411,4 @@ class Session(Listener):
 
     def _offsets_stable(self, numbers: Sequence[int]) -> None:
         """Return when a restore of *numbers* may begin, see `GroupOffsets`; runs in the restorer's thread."""
-        self._group_offsets.wait_stable([TP(topic, number) for topic in self._inputs for number in numbers], STABLE_S)
+        self._group_offsets.stable([TP(topic, number) for topic in self._inputs for number in numbers], STABLE_S)

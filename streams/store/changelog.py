@@ -108,10 +108,11 @@ class Changelog:
     """
 
     def __init__(self, client_config: Mapping[str, Any], topic: str, interrupted: Callable[[], bool]) -> None:
+        self._client_config = dict(client_config)
         self._topic = topic
         self._interrupted = interrupted
         # Held by name: a client that is collected never answers.
-        self._admin = AdminClient(dict(client_config))
+        self._admin = AdminClient(self._client_config)
 
     def facts(self) -> Facts:
         """Return what matters of the topic's configuration."""
@@ -148,6 +149,8 @@ class Changelog:
                 if time.monotonic() > give_up_s:
                     raise Unavailable(f"{self._topic}: no answer within {_ANSWER_S_MAX:g} s") from None
             except KafkaException as exc:
+                # A client keeps to the leaders that it saw first (librdkafka 2.16): the next try asks who they are.
+                self._admin = AdminClient(self._client_config)
                 raise Unavailable(f"{self._topic}: {exc.args[0].str()}; do topic and brokers exist?") from exc
         raise Interrupted
 

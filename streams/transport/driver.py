@@ -101,8 +101,7 @@ class SessionThread(threading.Thread):
             raise ConfigurationError(
                 f"another live process uses the transactional id {exc.transactional_id}: this one was fenced twice, "
                 f"the last time {lived_s:.0f} s after it had begun anew; a transactional id ends with "
-                "REJOINDER_INSTANCE_ID: stop the other process, or give each live process an id of its own. (Or "
-                "transactions took longer than REJOINDER_TRANSACTION_TIMEOUT: does a topic take no records?)"
+                "REJOINDER_INSTANCE_ID: stop the other process, or give each live process an id of its own"
             ) from exc
 
     def finish(self, timeout_s: float) -> None:

@@ -168,6 +168,21 @@ class Member:
         except KafkaException as exc:
             raise SessionOver(f"seek of {tp} to {offset} failed: {exc.args[0].str()}") from exc
 
+    def place(self, tp: TP, offset: int) -> None:
+        """
+        Read *tp* from *offset* on, after librdkafka said `Listener.out_of_range`; it is paused.
+
+        Raises:
+            SessionOver: under the classic protocol, which has no way but to join again.
+        """
+        if self._eager:
+            raise SessionOver(f"{tp} has to be read from {offset}, which the consumer didn't know")
+        cluster_name = self._cluster_names[tp.topic]
+        # Not by a seek: librdkafka has stopped to fetch it.
+        self._consumer.incremental_unassign([TopicPartition(cluster_name, tp.partition)])
+        self._consumer.incremental_assign([TopicPartition(cluster_name, tp.partition, offset)])
+        self.pause([tp])
+
     def close(self) -> None:
         """Leave the group; what was owned is revoked first."""
         self._consumer.close()
@@ -222,13 +237,14 @@ class GroupOffsets:
         self._cluster_names = dict(topics)
         # Reading committed is what makes the coordinator wait for open transactions.
         self._consumer = Consumer(config | {"group.id": group, "isolation.level": "read_committed"})
+        self._declared_names = {cluster: declared for declared, cluster in topics.items()}
 
-    def wait_stable(self, partitions: Iterable[TP], timeout_s: float) -> None:
+    def stable(self, partitions: Iterable[TP], timeout_s: float) -> dict[TP, int]:
         """
-        Return when no open transaction holds offsets of *partitions*.
+        Return the committed positions of *partitions*, negative where there is none; any thread may ask.
 
-        A zombie that sent its offsets and then slept can still commit after the takeover; a restore that began before
-        that would miss its rows for ever.
+        Returns when no open transaction holds them: a zombie that sent its offsets and then slept can still commit
+        after the takeover; a restore that began before that would miss its rows for ever.
 
         Raises:
             Unavailable: not in *timeout_s*.
@@ -241,6 +257,7 @@ class GroupOffsets:
         for tp in found:
             if tp.error is not None:
                 raise Unavailable(f"no committed position of {tp.topic}/{tp.partition} yet: {tp.error.str()}")
+        return {TP(self._declared_names[tp.topic], tp.partition): tp.offset for tp in found}
 
     def close(self) -> None:
         """Let go of the client."""

@@ -43,6 +43,7 @@ _YOUNG_TOPIC: Final = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError._UNKNOWN_PARTITION,
         KafkaError._UNKNOWN_TOPIC,
+        KafkaError._NOENT,  # librdkafka's own: "No leaders found", for none of the partitions asked for.
     }
 )
 """What the brokers say of a topic for a moment after its creation."""

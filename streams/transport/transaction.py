@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from enum import Enum
@@ -30,6 +31,9 @@ from streams.transport.refusals import granted_by
 
 CALL_S: Final = 10.0
 """Time-out of one call; a retriable error then asks for the same call again."""
+
+TIMEOUT_MS: Final = 60_000
+"""librdkafka's transaction.timeout.ms unless it is set."""
 
 CALL_S_MAX: Final = 60.0
 """When retrying stops. A broker that comes back later finds a new session, which begins from what was committed."""
@@ -63,10 +67,10 @@ class SessionOver(RejoinderError):
 
 
 class Fenced(SessionOver):
-    """Somebody began anew with *transactional_id*, or its transaction took longer than it may."""
+    """Somebody began anew with *transactional_id*; its own transaction hadn't taken longer than it may."""
 
     def __init__(self, transactional_id: str, what: str) -> None:
-        super().__init__(f"{what} of {transactional_id}: fenced by a newer producer of this id, or too slow")
+        super().__init__(f"{what} of {transactional_id}: fenced by a newer producer of this id")
         self.transactional_id = transactional_id
 
 
@@ -84,6 +88,9 @@ class Transaction:
     def __init__(self, config: dict[str, Any]) -> None:
         self.id: str = config["transactional.id"]
         self.state = State.READY
+        self._timeout_s = config.get("transaction.timeout.ms", TIMEOUT_MS) / 1000
+        self._began_s = math.inf
+        """When what is open was opened."""
         self._producer = Producer(config, logger=_librdkafka)
 
     def init(self) -> None:
@@ -100,6 +107,7 @@ class Transaction:
         """Open; nothing is sent to the broker before the first record."""
         assert self.state is State.READY, self.state
         self._call("begin_transaction")
+        self._began_s = time.monotonic()
         self.state = State.OPEN
 
     def produce(
@@ -180,13 +188,13 @@ class Transaction:
             As `commit`.
         """
         self._call("commit_transaction", CALL_S)
-        self.state = State.READY
+        self.state, self._began_s = State.READY, math.inf
 
     def abort(self) -> None:
         """Give the open transaction up."""
         if self.state is State.OPEN:
             self._call("abort_transaction", CALL_S)
-            self.state = State.READY
+            self.state, self._began_s = State.READY, math.inf
 
     def close(self) -> None:
         """Let go of the producer; an open transaction is aborted if the broker answers soon."""
@@ -238,5 +246,12 @@ class Transaction:
     def _over(self, exc: KafkaException, name: str) -> SessionOver:
         error: KafkaError = exc.args[0]
         if error.code() in _FENCED:
-            return Fenced(self.id, name)
+            open_s = time.monotonic() - self._began_s
+            if open_s < self._timeout_s:
+                return Fenced(self.id, name)
+            # Whoever slept, or whose brokers were away, is fenced by the broker itself, which aborted it.
+            return SessionOver(
+                f"{name} of {self.id}: its transaction was open for {open_s:.0f} s, and aborted after "
+                f"{self._timeout_s:g} s (REJOINDER_TRANSACTION_TIMEOUT)"
+            )
         return SessionOver(f"{name} of {self.id}: {error.name()}: {error.str()}")

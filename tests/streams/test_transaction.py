@@ -288,3 +288,19 @@ def test_fence_met_while_producing_says_that_it_is_one(transaction: Transaction,
     with pytest.raises(Fenced):
         transaction.produce("topic", 0, b"key", b"value", None)
     assert State.OVER is transaction.state
+
+
+@pytest.mark.parametrize(("open_s", "expected"), [(9.0, Fenced), (11.0, SessionOver)])
+def test_fence_after_the_time_out_is_no_other_process(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch, open_s: float, expected: type[SessionOver]
+) -> None:
+    """The broker aborted what was open for too long, and fenced its producer: two such ends are no two processes."""
+    now_s = 1_000.0
+    monkeypatch.setattr("streams.transport.transaction.time.monotonic", lambda: now_s)
+    transaction = Transaction({"transactional.id": ID, "transaction.timeout.ms": 10_000})
+    transaction.begin()
+    now_s += open_s
+    producer.fail("commit_transaction", FATAL)
+    with pytest.raises(SessionOver) as raised:
+        _commit(transaction)
+    assert expected is type(raised.value)
