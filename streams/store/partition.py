@@ -209,8 +209,7 @@ class Partition:
         with self._translated():
             read = ReadOptions()
             read.set_iterate_upper_bound(until)
-            keys = cast("Iterator[bytes]", self._db.keys(from_key=self._due_from, read_opt=read))
-            found = list(islice(keys, limit))
+            found = [key for key, _ in islice(self._scan(self._due_from, read), limit)]
         self._due_from = found[0] if found else until
         return [(_INSTANT.unpack_from(entry, 1)[0], entry[9:]) for entry in found]
 
@@ -226,7 +225,7 @@ class Partition:
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and rows in key order, as of the first step."""
         with self._translated():
-            for key, row in cast("Iterator[tuple[bytes, bytes]]", self._db.items(from_key=_ROW)):
+            for key, row in self._scan(_ROW, ReadOptions()):
                 yield key[1:], row
 
     def figures(self) -> Figures:
@@ -259,6 +258,20 @@ class Partition:
                 self._db.flush()
             finally:
                 self._db.close()
+
+    def _scan(self, start: bytes, read: ReadOptions) -> Iterator[tuple[bytes, bytes]]:
+        """
+        Yield keys and values from *start* on.
+
+        The library's own iterators end without a word where a block can't be read, as if nothing came after it: a
+        deadline that lay there would never fire.
+        """
+        found = self._db.iter(read)
+        found.seek(start)
+        while found.valid():
+            yield found.key(), found.value()
+            found.next()
+        found.status()
 
     def _open(self) -> None:
         self._due_from = _DUE
