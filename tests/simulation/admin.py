@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,13 +88,11 @@ class AdminClient:
         """Return the topics' ids."""
         self._world.point("admin.describe")
         return {
-            name: Future(lambda name=name: SimpleNamespace(topic_id=self._broker.topic_ids[name]), request_timeout)
+            name: Future(partial(SimpleNamespace, topic_id=self._broker.topic_ids[name]), request_timeout)
             for name in topics.topic_names
         }
 
-    def describe_configs(
-        self, resources: list[ConfigResource], request_timeout: float
-    ) -> dict[ConfigResource, Future]:
+    def describe_configs(self, resources: list[ConfigResource], request_timeout: float) -> dict[ConfigResource, Future]:
         """Return how long tombstones are kept."""
         kept = {"delete.retention.ms": SimpleNamespace(value=str(self._world.plan.tombstones_kept_ms))}
         return {resource: Future(lambda: kept, request_timeout) for resource in resources}

@@ -91,7 +91,7 @@ class Checker:
             reached_s = worker.clock.reached_s(due_ms)
             for place in task.inputs:
                 log = self.world.broker.logs[Place(*place)]
-                for entry in log.entries[task.positions[place] :]:
+                for entry in log.entries[task.positions.get(place, self._positions.get(Place(*place), 0)) :]:
                     if entry is None or entry.key != key or entry.appended_s > reached_s:
                         continue
                     if entry.txn is None or entry.txn.state not in ("aborting", "aborted"):
@@ -175,14 +175,24 @@ class Checker:
     @property
     def quiet(self) -> bool:
         """Whether nothing is to be expected any more: all is read, all is finished, all partitions are worked on."""
+        return not self.left
+
+    @property
+    def left(self) -> str:
+        """Return the first thing that isn't over."""
         broker = self.world.broker
-        if broker.unfinished or any(broker.group.offsets[p] != broker.logs[p].end for p in broker.group.places):
-            return False
+        if open_txns := broker.unfinished:
+            return f"open transactions of {[txn.owner for txn in open_txns]}"
+        for place in broker.group.places:
+            if broker.group.offsets[place] != broker.logs[place].end:
+                return f"{place} is read to {broker.group.offsets[place]} of {broker.logs[place].end}"
         far_ms = self.world.now_ms() + DAY_MS
-        if any(state_codec.due_of(row) < far_ms for rows in self.rows for row in rows.values()):
-            return False
+        for rows in self.rows:
+            for key, row in rows.items():
+                if (due_ms := state_codec.due_of(row)) < far_ms:
+                    return f"{key!r} waits for a deadline in {due_ms - self.world.now_ms()} ms"
         running = sorted(number for worker in self.workers for number in worker.running)
-        return running == list(range(PARTITIONS))
+        return "" if running == list(range(PARTITIONS)) else f"the partitions that run are {running}"
 
     def at_end(self) -> None:
         """Compare stores, changelogs and the replayed rows."""
@@ -201,7 +211,7 @@ class Checker:
                     world.violation(f"{worker.name}: store {number} differs from the changelog in {differing}")
                 if log.committed(store.position, log.end):
                     world.violation(f"{worker.name}: store {number} has checkpoint {store.position} of {log.end}")
-                due = {entry for entry in store.due(NEVER_MS - 1, 1_000)}
+                due = set(store.due(NEVER_MS - 1, 1_000))
                 if missing := {(state_codec.due_of(row), key) for key, row in rows.items()} - due:
                     world.violation(f"{worker.name}: store {number} has no deadline of {missing}")
 

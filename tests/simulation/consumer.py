@@ -1,5 +1,5 @@
 """
-librdkafka's consumer, as its callers see it: a group member, a reader of assigned partitions, or who asks for positions.
+librdkafka's consumer, as its callers see it: a member, a reader of assigned partitions, or who asks for positions.
 
 Heartbeats go on by themselves, whatever the worker does. What they bring, partitions to give up or to take, waits
 until the worker polls or closes: rebalance callbacks run there only. A member that the group has given up joins again
@@ -42,6 +42,12 @@ class Fetching:
         self.told = False
         """Whether its position was said to be out of range."""
 
+    @property
+    def news(self) -> bool:
+        """Whether there may be something to deliver of it."""
+        end = self.log.stable_end
+        return self.position != end or self.ended_at != end
+
 
 class Consumer:
     """See the module."""
@@ -54,6 +60,8 @@ class Consumer:
         self._closed = False
         self._reader: Fiber | None = None
         self._idle = 0
+        self._news = True
+        """Whether there may be something to deliver."""
         # A member's.
         self._member_id = ""
         self._epoch = 0
@@ -63,6 +71,8 @@ class Consumer:
         self._callbacks: tuple[_Callback, _Callback, _Callback] | None = None
         self._beats = itertools.count(1)
         self._fatal = False
+        self._deciding = False
+        """Whether a batch was polled and the next poll hasn't come: no callback can run."""
         self._life.at_death.append(self._die)
 
     def _die(self) -> None:
@@ -72,6 +82,7 @@ class Consumer:
 
     def notify(self) -> None:
         """Something may be there to read."""
+        self._news = True
         if self._reader is not None:
             reader, self._reader = self._reader, None
             reader.notify()
@@ -110,6 +121,7 @@ class Consumer:
                 if self._owned:
                     self._lost = True
                     self.notify()
+                    self._rejoin_at_once()
                 else:
                     self._beat_in(world.latency_s())
                     return
@@ -120,6 +132,17 @@ class Consumer:
                     self.notify()
         self._beat_in(HEARTBEAT_S * (0.9 + 0.2 * world.random.random()))
 
+    def _rejoin_at_once(self) -> None:
+        """
+        Join again before the worker has heard of its loss, as if another thread polled beside it.
+
+        librdkafka waits for the callback; that a batch is committed under the epoch of its poll must not hang on that.
+        """
+        world, life = self._world, self._life
+        if self._deciding and world.plan.on("rejoin"):
+            world.happens("rejoin")
+            self._epoch, self._target = self._broker.group.heartbeat(self._member_id, 0, set(), life)
+
     def _rebalance(self) -> bool:
         """Call back about what came; return whether there was something."""
         if self._callbacks is None:
@@ -129,8 +152,8 @@ class Consumer:
             gone = sorted(self._owned)
             self._world.trace(f"{self._life.name}: lost {_short(gone)}")
             self._world.happens("partitions lost")
-            on_lost(self, _for_client(gone))
             self._lost = False
+            on_lost(self, _for_client(gone))
         elif self._target is not None and (gone := sorted(self._owned - self._target)):
             self._world.trace(f"{self._life.name}: revoked {_short(gone)}")
             self._world.happens("partitions revoked")
@@ -153,6 +176,7 @@ class Consumer:
             self._fetching[place] = Fetching(place, log, tp.offset if tp.offset >= 0 else None)
             log.watchers[self] = None
             self._owned.add(place)
+        self._news = True
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
         """Read these no more."""
@@ -166,6 +190,7 @@ class Consumer:
     def consumer_group_metadata(self) -> tuple[str, int]:
         """Return the member's id and epoch of now."""
         self._world.point("consumer.metadata")
+        self._deciding = True
         return self._member_id, self._epoch
 
     # Reading.
@@ -187,9 +212,10 @@ class Consumer:
         world.point(name)
         if self._callbacks is not None and timeout_s:
             world.plan.polled(life)
+            self._deciding = False
         # A worker with nothing to do may be slow: with the waits stretched, an idle hour costs few steps.
         self._idle = self._idle + 1 if timeout_s else self._idle
-        stretch = 1.0 if self._idle < 4 else min(2.0, 0.1 * self._idle) / max(timeout_s, 0.05)
+        stretch = 1.0 if self._idle < 4 else min(4.0, 0.1 * self._idle) / max(timeout_s, 0.05)
         until_s = world.now_s + timeout_s * stretch
         while True:
             while self._rebalance():
@@ -209,15 +235,16 @@ class Consumer:
 
     def _available(self, most: int) -> list[Message]:
         random = self._world.random
-        if self._life.cut:
+        if not self._news or self._life.cut:
             return []
-        ready = [fetching for fetching in self._fetching.values() if not fetching.paused]
+        ready = [fetching for fetching in self._fetching.values() if not fetching.paused and fetching.news]
         if len(ready) > 1:
             random.shuffle(ready)
         found: list[Message] = []
         for fetching in ready:
             if len(found) < most:
                 self._fetch(fetching, most - len(found), found)
+        self._news = any(fetching.news for fetching in ready)
         return found
 
     def _fetch(self, fetching: Fetching, most: int, found: list[Message]) -> None:
@@ -269,6 +296,7 @@ class Consumer:
             raise KafkaException(KafkaError(KafkaError._STATE, "Local: Erroneous state"))
         fetching.position = tp.offset
         fetching.ended_at = -1
+        self._news = True
 
     def pause(self, partitions: list[TopicPartition]) -> None:
         """Let nothing come of these."""
@@ -284,6 +312,7 @@ class Consumer:
             fetching = self._fetching.get(Place(tp.topic, tp.partition))
             if fetching is not None:
                 fetching.paused = paused
+        self._news = True
 
     # Positions, and the end.
 

@@ -12,16 +12,16 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from rocksdict import Options, Rdict, ReadOptions, WriteBatch, WriteOptions
+from rocksdict import Options, Rdict, RdictIter, ReadOptions, WriteBatch, WriteOptions
 
 from streams.store.options import StoreOptions
 from tests.simulation.kernel import Life, World, the_world
 
-_SHM: Final = Path("/dev/shm")
+_SHM: Final = Path("/dev/shm")  # noqa: S108 - directories in it are made by mkdtemp.
+_PARKED: Final = 0.8
 _NO_DATA: Final = ("LOG", "LOCK")
 """Files whose loss or damage means nothing."""
 
@@ -54,6 +54,7 @@ class Disk:
         self.world = world
         self.root = root
         self.open: dict[str, Database] = {}
+        self._parked: dict[str, Rdict] = {}
         self._copies = itertools.count()
         world.shutdown.append(self.close)
 
@@ -67,9 +68,30 @@ class Disk:
                 shutil.rmtree(path)
                 left.rename(path)
 
+    def take(self, path: str, options: Options) -> Rdict:
+        """Open the database at *path*; one that was closed cleanly may still be open, which saves most of the time."""
+        parked = self._parked.pop(path, None)
+        if parked is not None:
+            if self.world.random.random() < _PARKED:
+                return parked
+            parked.close()
+        return Rdict(path, options)
+
+    def park(self, path: str, database: Rdict) -> None:
+        """Close *database*, all of which is on disk."""
+        del self.open[path]
+        self._parked[path] = database
+
+    def unpark(self, path: Path) -> None:
+        """Close the database at *path* for good, before something is done to its files."""
+        parked = self._parked.pop(str(path), None)
+        if parked is not None:
+            parked.close()
+
     def remember(self, machine: Path) -> None:
         """Keep a copy of a machine's stores, to come back later as a stale one."""
         for path in _stores(machine):
+            self.unpark(path)
             old = path.with_name(f"{path.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             _copy(path, old)
@@ -82,6 +104,7 @@ class Disk:
             return ""
         path = random.choice(stores)
         assert str(path) not in self.open
+        self.unpark(path)
         files = sorted(file for file in path.iterdir() if not file.name.startswith(_NO_DATA))
         kind = random.choice(("wiped", "flipped", "truncated", "missing", "stale"))
         if kind == "stale":
@@ -103,13 +126,15 @@ class Disk:
                 file.unlink()
                 data[at] ^= 1 << random.randrange(8)
                 file.write_bytes(data if kind == "flipped" else data[:at])
+                self.world.trace(f"{file.name} at {at} of {size}")
         return f"store {kind}"
 
     def close(self) -> None:
         """Close what is open."""
-        for database in self.open.values():
-            database.db.close()
+        for database in [*(opened.db for opened in self.open.values()), *self._parked.values()]:
+            database.close()
         self.open.clear()
+        self._parked.clear()
 
 
 def _stores(machine: Path) -> list[Path]:
@@ -134,16 +159,17 @@ class Database:
 
     def __init__(self, path: str, options: Options) -> None:
         self._world = world = the_world()
-        self.life = life = world.point("store.open")
+        self.life = world.point("store.open")
         self._refuse("store.open")
         self.path = path
         assert path not in world.disk.open, "two processes with one state directory"
-        self.db = Rdict(path, options)
+        self.db = world.disk.take(path, options)
         world.disk.open[path] = self
+        self._flushed = True
         self._broken = False
 
     def _refuse(self, name: str) -> None:
-        if (text := self._world.plan.disk_error(self.life, name)) is not None:
+        if (text := self._world.plan.disk_error(name)) is not None:
             self._world.trace(f"{self.life.name}: {name}: {text}")
             raise OSError(text)
 
@@ -157,34 +183,37 @@ class Database:
         self._refuse("store.get")
         return self.db.get(keys)
 
-    def keys(self, from_key: bytes, read_opt: ReadOptions) -> Iterator[Any]:
+    def iter(self, options: ReadOptions) -> RdictIter:
         """See `Rdict`."""
-        return iter(self.db.keys(from_key=from_key, read_opt=read_opt))
-
-    def items(self, from_key: bytes) -> Iterator[Any]:
-        """See `Rdict`."""
-        return iter(self.db.items(from_key=from_key))
+        return self.db.iter(options)
 
     def write(self, batch: WriteBatch) -> None:
         """See `Rdict`; the memtable may be flushed at once."""
         self._world.point("store.write")
         self._refuse("store.write")
         self.db.write(batch)
+        self._flushed = False
         if self._world.plan.flushes(self.life):
             self.db.flush()
+            self._flushed = True
         self._world.point("store.write, done")
 
     def flush(self) -> None:
         """See `Rdict`."""
         self._world.point("store.flush")
         self._refuse("store.flush")
-        self.db.flush()
+        if not self._flushed:
+            self.db.flush()
+        self._flushed = True
 
     def close(self) -> None:
         """See `Rdict`."""
         self._world.point("store.close")
-        self.db.close()
-        self._world.disk.open.pop(self.path, None)
+        if self._flushed:
+            self._world.disk.park(self.path, self.db)
+        else:
+            self.db.close()
+            del self._world.disk.open[self.path]
 
 
 class Shutil:
@@ -195,6 +224,7 @@ class Shutil:
         """Remove *path* file by file."""
         world = the_world()
         world.point("store.remove")
+        world.disk.unpark(path)
         files = sorted(path.iterdir()) if path.exists() else []
         if files:
             for file in world.random.sample(files, world.random.randrange(len(files))):

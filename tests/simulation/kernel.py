@@ -145,8 +145,9 @@ class World:
 
     def __init__(self, seed: int, tracing: Callable[[str], None] | None = None) -> None:
         self.seed = seed
-        self.random = Random(seed)
+        self.random = Random(seed)  # noqa: S311 - it is to be repeatable.
         self.now_s = 0.0
+        self.wall_shift_ms = 0
         self.hub = getcurrent()
         self.current: Fiber | None = None
         self.broker: Broker
@@ -167,7 +168,7 @@ class World:
 
     def now_ms(self) -> int:
         """Return the brokers' wall clock, Unix milliseconds."""
-        return EPOCH_MS + int(self.now_s * 1000)
+        return EPOCH_MS + self.wall_shift_ms + int(self.now_s * 1000)
 
     def latency_s(self) -> float:
         """Return how long something small takes: mostly a millisecond, seldom a second."""
@@ -189,8 +190,7 @@ class World:
             if events[0][0] > until_s:
                 break
             when_s, _, act = heapq.heappop(events)
-            if when_s > self.now_s:
-                self.now_s = when_s
+            self.now_s = max(self.now_s, when_s)
             self.steps += 1
             act()
             if done is not None and done():

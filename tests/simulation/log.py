@@ -138,13 +138,11 @@ class Log:
             last[entry.key] = entry.offset
         gone = 0
         for offset in range(until):
-            entry = self.entries[offset]
-            if entry is None:
+            found = self.entries[offset]
+            if found is None:
                 continue
-            keep = entry.committed and entry.key is not None and last[entry.key] == offset
-            if keep and entry.value is None and drop_tombstones:
-                keep = False
-            if not keep:
+            keep = found.committed and found.key is not None and last[found.key] == offset
+            if not keep or (found.value is None and drop_tombstones):
                 self.entries[offset] = None
                 gone += 1
         return gone

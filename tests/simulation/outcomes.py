@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tests.simulation.checker import Checker
 from tests.simulation.kernel import World
-from tests.simulation.log import Place
+from tests.simulation.log import Entry, Place
 from tests.simulation.participants import Outside
 from tests.simulation.worker import PARTITIONS, codec
 from topology import ids
@@ -16,43 +16,48 @@ from topology.topics import DEAD_LETTERS, EMAIL_COMMANDS, EMAIL_EVENTS, OUTCOMES
 _UNKNOWN: Final = "EMAIL_OUTCOME_UNKNOWN"
 
 
+def _values(world: World, topic: str) -> list[tuple[Place, Entry]]:
+    """Return all committed records of *topic*."""
+    logs = [world.broker.logs[Place(topic, number)] for number in range(PARTITIONS)]
+    return [(log.place, entry) for log in logs for entry in log.committed(0, log.end)]
+
+
 def check(world: World, checker: Checker, outside: Outside) -> None:
     """Look at all that was committed."""
-
-    def values(topic: str) -> list[bytes]:
-        return [
-            entry.value or b""
-            for number in range(PARTITIONS)
-            for entry in world.broker.logs[Place(topic, number)].committed(0, 1 << 40)
-        ]
-
     mails: defaultdict[str, list[bytes]] = defaultdict(list)
-    for value in values(EMAIL_COMMANDS.name):
-        mails[codec().decode_record(value)[1]["email_id"]].append(value)
-    temporary: Counter[str] = Counter()
-    refused = set(checker.refused)
-    for number in range(PARTITIONS):
-        place = Place(EMAIL_EVENTS.name, number)
-        for entry in world.broker.logs[place].committed(0, 1 << 40):
-            if (place, entry.offset) not in refused:
-                record, fields = codec().decode_record(entry.value or b"")
-                temporary[fields["email_id"]] += record.endswith("EmailFailed") and not fields["permanent"]
+    for _, entry in _values(world, EMAIL_COMMANDS.name):
+        mails[_fields(entry)["email_id"]].append(entry.value or b"")
     ends: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for value in values(OUTCOMES.name):
-        _, fields = codec().decode_record(value)
+    for _, entry in _values(world, OUTCOMES.name):
+        fields = _fields(entry)
         ends[fields["command_id"]].append(fields)
+    again = _asked_again(world, set(checker.refused))
     for order in outside.orders.values():
         for command_id in order.commands:
             email_id = ids.email_id(order.id, command_id)
             sent = mails.pop(email_id, [])
-            if len(sent) > 1 + temporary[email_id]:
-                world.violation(f"{order.id}: {len(sent)} e-mails, {temporary[email_id]} asked for again")
+            if len(sent) > 1 + again[email_id]:
+                world.violation(f"{order.id}: {len(sent)} e-mails, {again[email_id]} asked for again")
             if len(set(sent)) > 1:
                 world.violation(f"{order.id}: e-mails of {email_id} differ")
             _check_ends(world, order.id, ends.pop(command_id, []))
     if mails or ends:
         world.violation(f"e-mails {sorted(mails)} and outcomes {sorted(ends)} of nobody's commands")
-    _check_dead_letters(world, checker, outside)
+    _check_dead_letters(world, outside)
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    return codec().decode_record(entry.value or b"")[1]
+
+
+def _asked_again(world: World, refused: set[tuple[Place, int]]) -> Counter[str]:
+    """Return how often each e-mail was reported to have failed for the time being."""
+    again: Counter[str] = Counter()
+    for place, entry in _values(world, EMAIL_EVENTS.name):
+        if (place, entry.offset) not in refused:
+            fields = _fields(entry)
+            again[fields["email_id"]] += fields.get("permanent") is False
+    return again
 
 
 def _check_ends(world: World, order_id: str, ends: list[dict[str, Any]]) -> None:
@@ -63,17 +68,16 @@ def _check_ends(world: World, order_id: str, ends: list[dict[str, Any]]) -> None
         world.violation(f"{order_id}: outcomes {reasons or 'none'}")
 
 
-def _check_dead_letters(world: World, checker: Checker, outside: Outside) -> None:
+def _check_dead_letters(world: World, outside: Outside) -> None:
     found = []
-    for number in range(PARTITIONS):
-        for entry in world.broker.logs[Place(DEAD_LETTERS.name, number)].committed(0, 1 << 40):
-            headers = dict(entry.headers or [])
-            topic, offset = headers["__streams.errors.topic"].decode(), int(headers["__streams.errors.offset"])
-            place = Place(topic, int(headers["__streams.errors.partition"]))
-            source = world.broker.logs[place].entries[offset]
-            assert source is not None
-            if (source.key, source.value) != (entry.key, entry.value):
-                world.violation(f"the dead letter of {place} offset {offset} isn't its bytes")
-            found.append((place, offset))
+    for _, entry in _values(world, DEAD_LETTERS.name):
+        headers = dict(entry.headers or [])
+        topic, offset = headers["__streams.errors.topic"].decode(), int(headers["__streams.errors.offset"])
+        place = Place(topic, int(headers["__streams.errors.partition"]))
+        source = world.broker.logs[place].entries[offset]
+        assert source is not None
+        if (source.key, source.value) != (entry.key, entry.value):
+            world.violation(f"the dead letter of {place} offset {offset} isn't its bytes")
+        found.append((place, offset))
     if sorted(found) != sorted(outside.poison):
         world.violation(f"dead letters {sorted(found)}, poison {sorted(outside.poison)}")

@@ -8,16 +8,15 @@ e-mail service never reports two different ends of one request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 from uuid import UUID
 
-from tests.simulation.broker import Concurrent, ProducerFenced
+from streams.transport.partitioner import partition_of
 from tests.simulation.kernel import World
-from tests.simulation.log import Headers, Log, Place
+from tests.simulation.log import Log, Place
 from tests.simulation.worker import PARTITIONS, codec
 from tests.streams.manager import CANCEL, COMMAND, FAILED, NOT_FOUND, RETRIEVED, SENT, command_fields, order_fields
-from streams.transport.partitioner import partition_of
 from topology.topics import COMMANDS, DETAILS, EMAIL_COMMANDS, EMAIL_EVENTS, QUERIES
 
 
@@ -87,12 +86,12 @@ class Outside:
         for command_id in order.commands:
             at_s = random.random() * within_s
             value = _command(order.id, command_id)
-            self._in(at_s, lambda value=value: self.send(COMMANDS.name, order, value))
+            self._in(at_s, partial(self.send, COMMANDS.name, order, value))
             if random.random() < 0.15:
                 self.cancelled.add(command_id)
                 cancel = _cancel(order.id, command_id)
                 cancel_s = at_s + random.choice((-3.0, 0.002, 2.0, 20.0)) * random.random()
-                self._in(max(0.0, cancel_s), lambda cancel=cancel: self.send(COMMANDS.name, order, cancel))
+                self._in(max(0.0, cancel_s), partial(self.send, COMMANDS.name, order, cancel))
         if not order.unknown and random.random() < 0.3:
             self._in(random.random() * within_s, lambda: self._publish(order))
 
@@ -140,7 +139,7 @@ class Outside:
 
     # The orders service.
 
-    def _queried(self, place: Place, value: bytes) -> None:
+    def _queried(self, value: bytes) -> None:
         _, fields = codec().decode_record(value)
         order, random = self.orders[fields["order_id"]], self.random
         if random.random() < 0.05:
@@ -162,7 +161,7 @@ class Outside:
 
     # The e-mail service.
 
-    def _mail(self, place: Place, value: bytes) -> None:
+    def _mail(self, value: bytes) -> None:
         _, fields = codec().decode_record(value)
         order, random = self.orders[fields["command"]["order_id"]], self.random
         email_id = fields["email_id"]
@@ -218,7 +217,7 @@ _QUERY: Final = {"query_id": "0b5c1f7e-2222-4333-8444-555566667777", "order_id":
 class _Subscription:
     """Calls *handle* for each committed record, once."""
 
-    def __init__(self, world: World, log: Log, handle: Callable[[Place, bytes], None]) -> None:
+    def __init__(self, world: World, log: Log, handle: Callable[[bytes], None]) -> None:
         self._world = world
         self._log = log
         self._handle = handle
@@ -238,4 +237,4 @@ class _Subscription:
         found, self._position = self._log.committed(self._position, end), end
         for entry in found:
             assert entry.value is not None
-            self._handle(self._log.place, entry.value)
+            self._handle(entry.value)

@@ -37,6 +37,8 @@ AT_INSTANTS: Final = (
     "duplicates",
     "late answers",
     "ages",
+    "rejoin",
+    "zombie",
 )
 KINDS: Final = (*AT_POINTS, *ERRORS, *DISK, *AT_INSTANTS)
 
@@ -78,6 +80,18 @@ POINTS: Final = (
 )
 """Every point at which a process may be killed or frozen."""
 
+_DECIDED: Final = (
+    "producer.append",
+    "producer.begin",
+    "producer.commit",
+    "producer.commit, end",
+    "producer.positions",
+    "producer.positions, done",
+    "producer.positions, group",
+    "store.get",
+)
+"""Points between the decision on a batch and the end of its transaction."""
+
 _DISK_ERRORS: Final = {
     "disk refuses": "IO error: No space left on device: While appending to file: 000123.sst",
     "disk corrupt": "Corruption: block checksum mismatch: stored = 1, computed = 2",
@@ -93,17 +107,21 @@ class Plan:
         random = world.random
         share = random.choice((0.0, 0.2, 0.4, 0.7, 1.0))
         on = {kind for kind in KINDS if random.random() < share}
+        if "zombie" in on and random.random() < 0.5:
+            on.add("rejoin")
         self.kinds = on if only is None else on & only
         self.active = True
         self.checker: Checker
         self.tombstones_kept_ms = 7 * 86_400_000
         self.freezes_s = (0.05, 2.0, 20.0, 70.0)
+        self.registry_away_until_s = 0.0
         self._members = 0
         self._at_points = [kind for kind in AT_POINTS if kind in self.kinds]
         self._every = random.choice((200, 600, 2_000, 6_000))
         self._left = self._next()
         self._error_rate = random.choice((0.002, 0.01, 0.05))
         self._flush_rate = random.choice((0.1, 0.5)) if "flush" in self.kinds else 0.0
+        self._zombies = {random.choice(_DECIDED): random.choice((1, 2, 4, 8))} if "zombie" in self.kinds else {}
         self._aimed: dict[str, int] = {}
         for _ in range(random.randrange(5)):
             self._aimed[random.choice(POINTS)] = random.choice((1, 1, 2, 3, 5, 10))
@@ -124,7 +142,15 @@ class Plan:
     def at(self, life: Life, point: str) -> None:
         """*life* is about to do *point*."""
         self.world.happened[point] += 1
-        if not self.active or not self._at_points:
+        if not self.active:
+            return
+        if point in self._zombies:
+            self._zombies[point] -= 1
+            if not self._zombies[point]:
+                self._zombies[point] = 40
+                self._fall_asleep(life, point)
+                return
+        if not self._at_points:
             return
         if point in self._aimed:
             self._aimed[point] -= 1
@@ -153,6 +179,15 @@ class Plan:
             world.trace(f"{life.name}: cut off at {point} for {for_s:.1f} s")
             life.cut_until_s = world.now_s + for_s
 
+    def _fall_asleep(self, life: Life, point: str) -> None:
+        """Freeze *life* until the group has given it up, with a decided batch in hand."""
+        world = self.world
+        for_s = world.broker.group.session_s * (1.0 + world.random.random())
+        world.happens("zombie")
+        world.happens(f"zombie at {point}")
+        world.trace(f"{life.name}: falls asleep at {point} for {for_s:.1f} s")
+        life.frozen_until_s = world.now_s + for_s
+
     def error(self, life: Life, call: str) -> str | None:
         """Return how *call* fails, None if it doesn't."""
         random = self.world.random
@@ -175,7 +210,7 @@ class Plan:
         self.world.trace(f"{life.name}: {kind} at {call}")
         return kind
 
-    def disk_error(self, life: Life, call: str) -> str | None:
+    def disk_error(self, call: str) -> str | None:
         """Return what the disk says instead, None if it does what it is told."""
         random = self.world.random
         if not self.active or random.random() >= self._error_rate:

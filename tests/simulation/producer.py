@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -110,9 +111,9 @@ class Producer:
                 world.sleep(0.02 + world.latency_s())
             else:
                 break
-        self._answer("producer.init", until_s)
         world.trace(f"{self._life.name}: {self._id} has epoch {self._epoch}")
         world.plan.inited(self._life, self._id)
+        self._answer("producer.init", until_s)
 
     def begin_transaction(self) -> None:
         """Begin, here only."""
@@ -183,7 +184,7 @@ class Producer:
             self._queue.popleft()
             if on_delivery is not None:
                 message = Message(place, entry, None)
-                self._reports.append(lambda report=on_delivery, message=message: report(None, message))
+                self._reports.append(partial(on_delivery, None, message))
 
     def _report(self) -> int:
         reports, self._reports = self._reports, []

@@ -39,7 +39,8 @@ class Time:
     def time_ns() -> int:
         """Return the wall clock of the running process's machine, which may be wrong."""
         world = the_world()
-        return EPOCH_MS * 1_000_000 + int(world.now_s * 1e9) + world.me().life.wall_offset_ms * 1_000_000
+        wall_ms = EPOCH_MS + world.wall_shift_ms + world.me().life.wall_offset_ms
+        return wall_ms * 1_000_000 + int(world.now_s * 1e9)
 
 
 class Condition:
@@ -57,7 +58,7 @@ class Condition:
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until told, or longer than *timeout_s*: a thread may be slow."""
-        return self._sleep(timeout_s * (1.0 + 2.0 * the_world().random.random()))
+        return self._sleep(timeout_s * (1.0 + 4.0 * the_world().random.random()))
 
     def _sleep(self, wait_s: float) -> bool:
         world = the_world()
@@ -195,6 +196,6 @@ def simulated() -> Iterator[None]:
     with ExitStack() as stack:
         for module, names in _PATCHES.items():
             stack.enter_context(patch.multiple(module, **names))
-        meter = Meter()
-        stack.enter_context(patch.multiple(metrics, **dict.fromkeys(_METRICS, meter)))
+        meters: dict[str, Any] = dict.fromkeys(_METRICS, Meter())
+        stack.enter_context(patch.multiple(metrics, **meters))
         yield

@@ -1,6 +1,8 @@
 """
-The workers: the real session, transaction, member, committer, restorer and process manager, as `streams.frame` wires
-them, one process a life, on machines that keep a disk, an instance id and a supervisor.
+The workers, one process a life, on machines that keep a disk, an instance id and a supervisor.
+
+What runs is the real session, transaction, member, committer, restorer and process manager, as `streams.frame` wires
+them.
 """
 
 from __future__ import annotations
@@ -100,7 +102,9 @@ class WatchedClock(Clock):
 class WatchedSession(Session):
     """A session that shows which deadlines fire."""
 
-    firing: Due = {}
+    def __init__(self, *args: Any) -> None:
+        self.firing: Due = {}
+        super().__init__(*args)
 
     def decide(
         self, decide: Callable[[Batch], object], records: Mapping[Task, Sequence[Record]], due: Due
@@ -123,7 +127,6 @@ class Worker(Life):
         self.decided: list[Any] = []
         self.begun: list[Any] = []
         self.stopped = False
-        self.registry_away_until_s = 0.0
         self._thread: SessionThread | None = None
 
     def main(self) -> None:
@@ -153,7 +156,7 @@ class Worker(Life):
             self.world.violation(f"{self.name}: {exc!r}")
 
     def _resolve(self, schema_id: int) -> None:
-        if self.registry_away_until_s > self.world.now_s:
+        if self.world.plan.registry_away_until_s > self.world.now_s:
             self.world.happens("registry asked in vain")
             raise Unavailable("the registry doesn't answer")
         raise UnknownSchema(schema_id)
@@ -244,7 +247,9 @@ class Machine:
     def twin(self, for_s: float) -> None:
         """Somebody starts a second process of this instance id on another machine, and ends it after a while."""
         self._lives += 1
-        other = self._new(f"{self.instance}.{self._lives}-twin", self.directory.with_name(f"{self.instance}-twin"))
+        other = self._new(
+            f"{self.instance}.{self._lives}-twin", self.directory.with_name(f"{self.instance}-{self._lives}")
+        )
         self.world.after(for_s, other.kill)
 
     def jump(self, by_ms: int) -> None:
