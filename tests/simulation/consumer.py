@@ -67,6 +67,8 @@ class Consumer:
         self._epoch = 0
         self._owned: set[Place] = set()
         self._target: set[Place] | None = None
+        self._changed = False
+        """Whether what is owned has changed since the last heartbeat."""
         self._lost = False
         self._callbacks: tuple[_Callback, _Callback, _Callback] | None = None
         self._beats = itertools.count(1)
@@ -112,7 +114,9 @@ class Consumer:
         # What was lost is given up first, and then it joins again.
         if not self._lost:
             try:
-                epoch, target = self._broker.group.heartbeat(self._member_id, self._epoch, self._owned, life)
+                owned = self._owned if self._changed else None
+                self._changed = False
+                epoch, target = self._broker.group.heartbeat(self._member_id, self._epoch, owned, life)
             except GroupRefusal as exc:
                 world.trace(f"{life.name}: heartbeat refused: {exc.name}")
                 world.happens("member fenced")
@@ -130,6 +134,11 @@ class Consumer:
                 if target != self._owned:
                     self._target = target
                     self.notify()
+                elif self._target is not None:
+                    # Given and taken away again before the worker heard of it.
+                    self._target, self._changed = None, True
+                    self._beat_in(world.latency_s())
+                    return
         self._beat_in(HEARTBEAT_S * (0.9 + 0.2 * world.random.random()))
 
     def _rejoin_at_once(self) -> None:
@@ -164,6 +173,7 @@ class Consumer:
             self._target = None
         else:
             return False
+        self._changed = True
         self._beat_in(self._world.latency_s())
         return True
 
@@ -186,6 +196,12 @@ class Consumer:
             del self._fetching[place]
             self._broker.logs[place].watchers.pop(self, None)
             self._owned.discard(place)
+
+    @property
+    def owned_by_group(self) -> set[Place]:
+        """What both it and the group say that it owns."""
+        member = self._broker.group.members.get(self._member_id)
+        return set() if member is None or self._lost else self._owned & member.assigned
 
     def consumer_group_metadata(self) -> tuple[str, int]:
         """Return the member's id and epoch of now."""

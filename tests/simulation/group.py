@@ -57,8 +57,12 @@ class Group:
 
     # Members.
 
-    def heartbeat(self, member_id: str, epoch: int, owned: set[Place], life: Any) -> tuple[int, set[Place]]:
-        """Take a heartbeat; return the member's epoch and what it is to own. Epoch 0 joins."""
+    def heartbeat(self, member_id: str, epoch: int, owned: set[Place] | None, life: Any) -> tuple[int, set[Place]]:
+        """
+        Take a heartbeat; return the member's epoch and what it is to own. Epoch 0 joins.
+
+        *owned* is told after a change only. While it is None, the member may have all that it was ever given.
+        """
         member = self.members.get(member_id)
         if epoch == 0:
             member = self.members[member_id] = GroupMember(member_id, life)
@@ -110,15 +114,15 @@ class Group:
             name = names[index * len(names) // len(numbers)] if len(names) <= len(numbers) else names[index]
             self.target[name] |= {place for place in self.places if place.partition == number}
 
-    def _reconcile(self, member: GroupMember, owned: set[Place]) -> None:
-        if member.revoking & owned:
+    def _reconcile(self, member: GroupMember, owned: set[Place] | None) -> None:
+        if member.revoking and (owned is None or member.revoking & owned):
             return
         member.revoking.clear()
         target = self.target[member.id]
         if gone := member.assigned - target:
             member.assigned -= gone
             member.revoking = gone
-            if gone & owned:
+            if owned is None or gone & owned:
                 return
             member.revoking = set()
         member.epoch = self.epoch

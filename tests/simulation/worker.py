@@ -35,6 +35,7 @@ from streams.transport.member import GroupOffsets, Member
 from streams.transport.transaction import SessionOver, Transaction
 from tests.simulation.disk import small_options
 from tests.simulation.kernel import Life, World
+from tests.simulation.log import Place
 from tests.simulation.seams import Time
 from topology.policy import DAY_MS, SECOND_MS, Policy
 from topology.topics import PROCESSES_CHANGELOG
@@ -191,10 +192,16 @@ class Worker(Life):
 
     @property
     def running(self) -> set[int]:
-        """The partition numbers that it works on."""
-        if self.dead or self.session is None:
+        """The partition numbers that it works on, and that are its own by what the group says."""
+        if self.dead or self.session is None or self.session.closed:
             return set()
-        return {number for number, task in self.session.tasks.items() if task.phase is Phase.RUNNING}
+        consumer: Any = self.session.member._consumer
+        owned = consumer.owned_by_group
+        return {
+            number
+            for number, task in self.session.tasks.items()
+            if task.phase is Phase.RUNNING and {Place(*place) for place in task.inputs} <= owned
+        }
 
 
 class Machine:
