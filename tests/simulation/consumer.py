@@ -231,7 +231,7 @@ class Consumer:
             self._deciding = False
         # A worker with nothing to do may be slow: with the waits stretched, an idle hour costs few steps.
         self._idle = self._idle + 1 if timeout_s else self._idle
-        stretch = 1.0 if self._idle < 4 else min(4.0, 0.1 * self._idle) / max(timeout_s, 0.05)
+        stretch = 1.0 if self._idle < 3 else min(6.0, 0.15 * 1.7 ** min(self._idle - 3, 9)) / max(timeout_s, 0.05)
         until_s = world.now_s + timeout_s * stretch
         while True:
             while self._rebalance():

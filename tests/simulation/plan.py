@@ -8,7 +8,7 @@ aimed at a name: rare points are hit as surely as frequent ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.kernel import Life, World
@@ -97,6 +97,12 @@ _DISK_ERRORS: Final = {
     "disk corrupt": "Corruption: block checksum mismatch: stored = 1, computed = 2",
 }
 _RETRIABLE_ONLY: Final = frozenset({"consumer.committed", "admin.answer", "producer.init"})
+
+
+def never_happened(happened: Mapping[str, int]) -> list[str]:
+    """Return the faults that seeds so far haven't shown: kinds, and points at which nobody was killed or frozen."""
+    wanted = [*KINDS, *(f"{kind} at {point}" for kind in ("kill", "freeze") for point in POINTS)]
+    return [what for what in wanted if not happened.get(what)]
 
 
 class Plan:
