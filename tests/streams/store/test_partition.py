@@ -204,6 +204,28 @@ def test_damaged_block_is_corrupt_and_wiping_helps(path: Path) -> None:
     damaged.close()
 
 
+def test_damaged_block_does_not_end_a_scan_as_if_nothing_followed(path: Path) -> None:
+    """A block that can't be read hides no deadline: looking for what is due says so, and so does going through rows."""
+    partition = restored(path)
+    partition.write([RowChange(b"a", None, row(5))], 1, 1)
+    partition.flush()
+    (table,) = path.glob("*.sst")
+    # The checkpoint, which opening reads, is in the newer file too.
+    partition.write([RowChange(b"b", None, row(NEVER))], 2, 2)
+    partition.close()
+    content = bytearray(table.read_bytes())
+    content[10] ^= 1
+    table.write_bytes(content)
+
+    damaged = Partition.open(path, StoreOptions(16))
+    assert 2 == damaged.position
+    with pytest.raises(Corrupt, match="restored from its changelog"):
+        damaged.due(10, 1)
+    with pytest.raises(Corrupt, match="restored from its changelog"):
+        list(damaged.items())
+    damaged.close()
+
+
 _DISK_FULL = """
 import resource, signal, sys
 from pathlib import Path

@@ -1,0 +1,155 @@
+"""
+Run seeds through the simulator.
+
+    ./dev simulate --seeds 1000            seeds 0 to 999; ends with 1 if one fails
+    ./dev simulate --seed 17 --trace       one seed, and all that happens in it
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import multiprocessing
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
+
+from tests.simulation.disk import place_for_disks
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.plan import KINDS, never_happened
+from tests.simulation.run import Result, run
+from tests.simulation.seams import simulated
+
+_CHUNK = 25
+
+
+def results(first: int, count: int, mutant: str | None = None) -> Iterator[Result]:
+    """Run *count* seeds from *first* on, with a *mutant* planted if one is named."""
+    root = place_for_disks()
+    try:
+        # What lives for all seeds is left alone by the collector, which would go through it again and again.
+        gc.freeze()
+        with simulated(), MUTANTS[mutant]() if mutant else nullcontext():
+            for seed in range(first, first + count):
+                yield run(seed, root)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _chunk(first: int, count: int, mutant: str | None) -> list[Result]:
+    return list(results(first, count, mutant))
+
+
+def _in_parallel(first: int, count: int, jobs: int, mutant: str | None) -> Iterator[Result]:
+    if jobs == 1:
+        yield from results(first, count, mutant)
+        return
+    # Spawned: RocksDB's threads don't survive a fork.
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        starts = range(first, first + count, _CHUNK)
+        chunks = [pool.submit(_chunk, start, min(_CHUNK, first + count - start), mutant) for start in starts]
+        for chunk in as_completed(chunks):
+            yield from chunk.result()
+
+
+def shrunk(result: Result) -> frozenset[str]:
+    """Return kinds of faults that are enough to make the seed of *result* fail: each is left out if it fails still."""
+    root = place_for_disks()
+    kinds = result.kinds
+    with simulated():
+        for kind in sorted(kinds):
+            if run(result.seed, root, kinds - {kind}).violations:
+                kinds -= {kind}
+    shutil.rmtree(root, ignore_errors=True)
+    return kinds
+
+
+def command_line(seed: int, only: frozenset[str] | None = None) -> str:
+    """Return what shows a seed again."""
+    return f"./dev simulate --seed {seed} --trace" + (f" --only '{','.join(sorted(only))}'" if only is not None else "")
+
+
+def _one(seed: int, trace: bool, only: frozenset[str] | None) -> int:
+    root = place_for_disks()
+    with simulated():
+        result = run(seed, root, only, print if trace else None)
+    shutil.rmtree(root, ignore_errors=True)
+    print(f"seed {seed}: {result.steps} steps, {result.seconds:.0f} simulated s, trace {result.hash:08x}")
+    for violation in result.violations:
+        print(f"FAILED: {violation}")
+    return 1 if result.violations else 0
+
+
+def _many(options: argparse.Namespace) -> int:
+    began_s = shown_s = time.monotonic()
+    cpu_s = time.process_time()
+    happened: Counter[str] = Counter()
+    failed: list[Result] = []
+    steps, simulated_s, done = 0, 0.0, 0
+    for result in _in_parallel(options.first, options.seeds, options.jobs, options.mutant):
+        done += 1
+        happened += result.happened
+        steps += result.steps
+        simulated_s += result.seconds
+        if result.violations:
+            failed.append(result)
+            print(f"seed {result.seed} FAILED: {result.violations[0]}\n  {command_line(result.seed)}", file=sys.stderr)
+            if len(failed) >= options.failures:
+                break
+        if time.monotonic() - shown_s > 5:
+            shown_s = time.monotonic()
+            rate = done / (shown_s - began_s)
+            print(f"{done}/{options.seeds} seeds, {rate:.1f}/s, {len(failed)} failed", file=sys.stderr)
+    missing = never_happened(happened) if options.complete else []
+    for what in missing:
+        print(f"FAILED: never happened: {what}", file=sys.stderr)
+    for result in failed[:1] if not options.mutant else []:
+        print(f"fewer faults do: {command_line(result.seed, shrunk(result))}", file=sys.stderr)
+    summary = {
+        "first": options.first,
+        "seeds": done,
+        "failed": [result.seed for result in failed],
+        "seconds": round(time.monotonic() - began_s, 1),
+        "cpu_ms_per_seed": round((time.process_time() - cpu_s) * 1000 / done, 1) if options.jobs == 1 else None,
+        "steps": steps,
+        "simulated_hours": round(simulated_s / 3600, 1),
+        "happened": dict(sorted(happened.items())),
+    }
+    if options.json:
+        print(json.dumps(summary))
+    else:
+        for what, times in sorted(happened.items()):
+            print(f"{times:>10} {what}")
+        print(", ".join(f"{name} {value}" for name, value in summary.items() if name != "happened"))
+    return 1 if failed or missing else 0
+
+
+def main() -> int:
+    """Return the exit status."""
+    parser = argparse.ArgumentParser(prog="./dev simulate", description=__doc__.splitlines()[1])
+    parser.add_argument("--seeds", type=int, default=100, metavar="N", help="how many seeds")
+    parser.add_argument("--first", type=int, default=0, metavar="S", help="the first of them")
+    parser.add_argument("--seed", type=int, metavar="S", help="this seed only")
+    parser.add_argument("--trace", action="store_true", help="with --seed: print what happens")
+    parser.add_argument("--only", metavar="KINDS", help=f"with --seed: of its faults only these, of {', '.join(KINDS)}")
+    parser.add_argument("--json", action="store_true", help="the summary as JSON")
+    parser.add_argument("--jobs", type=int, default=1, metavar="J", help="processes")
+    parser.add_argument("--failures", type=int, default=10, metavar="N", help="stop after so many failed seeds")
+    parser.add_argument(
+        "--complete", action="store_true", help="fail if a kind of fault or a point of death is missing"
+    )
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="plant this bug: some seed must fail")
+    options = parser.parse_args()
+    if options.seed is not None:
+        only = frozenset(filter(None, options.only.split(","))) if options.only is not None else None
+        return _one(options.seed, options.trace, only)
+    return _many(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

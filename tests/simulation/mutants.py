@@ -1,0 +1,122 @@
+"""Known bugs, to be planted: each must make some seed fail, or the simulator proves nothing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+from confluent_kafka import KafkaException, TopicPartition
+from rocksdict import WriteBatch
+
+from streams.processing.commit import Committer, Work
+from streams.processing.session import DUE_MAX, Due, Session
+from streams.processing.task import Task
+from streams.store.changelog import Bounds, Changelog
+from streams.store.partition import _CHECKPOINT, Checkpoint, Partition, _encoded
+from streams.transport.member import TP, GroupOffsets, Polled
+from streams.transport.transaction import Aborted, Transaction
+from tests.simulation.kernel import the_world
+from tests.simulation.log import Place
+
+_commit = Committer.commit
+_session_commit = Session.commit
+_transaction_commit = Transaction.commit
+_apply = Partition._apply
+_triage = Transaction._triage
+_init = Transaction.__init__
+
+
+def _write_first(self: Committer, works: Sequence[Work], metadata: Any) -> list[Any]:
+    for work in works:
+        if work.store is not None and (rows := work.batch.changes):
+            work.store.write(rows, work.store.position, work.batch.now_ms, work.spent)
+    return _commit(self, [work._replace(store=None) for work in works], metadata)
+
+
+def _newest_metadata(self: Session, works: Sequence[Work], polled: Polled) -> bool:
+    return _session_commit(self, works, polled._replace(metadata=self.member._consumer.consumer_group_metadata))
+
+
+def _ask_for_metadata(self: Transaction, positions: Sequence[TopicPartition], ask: Callable[[], Any]) -> None:
+    _transaction_commit(self, positions, ask())
+
+
+@contextmanager
+def _metadata_of_the_commit() -> Iterator[None]:
+    with patch.object(Session, "commit", _newest_metadata), patch.object(Transaction, "commit", _ask_for_metadata):
+        yield
+
+
+def _checkpoint_first(self: Partition, batch: WriteBatch, deadlines: list[bytes], checkpoint: Checkpoint) -> None:
+    first = WriteBatch(raw_mode=True)
+    first.put(_CHECKPOINT, _encoded(checkpoint))
+    with self._translated():
+        self._db.write(first)
+    _apply(self, batch, deadlines, checkpoint)
+
+
+def _ungated(self: Session, now_ms: int) -> Due:
+    found = {task: self._due_entries(task, now_ms, DUE_MAX) for task in self._running()}
+    return {task: entries for task, entries in found.items() if entries}
+
+
+def _random_id(self: Transaction, config: dict[str, Any]) -> None:
+    world = the_world()
+    numbers = vars(world).setdefault("random_ids", itertools.count())
+    _init(self, config | {"transactional.id": f"{config['transactional.id']}-{next(numbers)}"})
+
+
+def _no_seek_back(self: Session, _works: Sequence[Work], _exc: Aborted) -> None:
+    """Forget that the records must be read again."""
+
+
+def _unknown_is_aborted(self: Transaction, exc: KafkaException, name: str, deadline_s: float) -> None:
+    if name == "commit_transaction" and exc.args[0].retriable():
+        self.state = type(self.state).READY
+        raise Aborted("no answer, so nothing happened")
+    _triage(self, exc, name, deadline_s)
+
+
+def _stable_bounds(self: Changelog, numbers: Sequence[int]) -> dict[int, Bounds]:
+    world = the_world()
+    world.sleep(0.01)
+    return {number: Bounds(0, world.broker.logs[Place(self._topic, number)].stable_end) for number in numbers}
+
+
+def _behind_is_fine(self: Committer, works: Sequence[Work], metadata: Any) -> list[Any]:
+    _commit(self, works, metadata)
+    return []
+
+
+def _positions_without_fence(self: Transaction, positions: Sequence[TopicPartition], _member: Any) -> None:
+    members = the_world().broker.group.members.values()
+    newest = max(((member.id, member.epoch) for member in members), key=lambda member: member[1], default=("", 0))
+    self._call("send_offsets_to_transaction", list(positions), newest, 10.0)
+    self._call("commit_transaction", 10.0)
+    self.state = type(self.state).READY
+
+
+def _no_wait(self: GroupOffsets, partitions: Sequence[TP], timeout_s: float) -> None:
+    """Ask nobody."""
+
+
+Mutant = Callable[[], AbstractContextManager[Any]]
+
+MUTANTS: Final[dict[str, Mutant]] = {
+    "store written before the commit": lambda: patch.object(Committer, "commit", _write_first),
+    "restore before offsets are stable": lambda: patch.object(GroupOffsets, "wait_stable", _no_wait),
+    "group metadata of the commit": _metadata_of_the_commit,
+    "checkpoint apart from its rows": lambda: patch.object(Partition, "_apply", _checkpoint_first),
+    "deadlines without the gate": lambda: patch.object(Session, "_due", _ungated),
+    "transactional id by chance": lambda: patch.object(Transaction, "__init__", _random_id),
+    "no seek back after an abort": lambda: patch.object(Session, "_aborted", _no_seek_back),
+    "unknown outcome taken for an abort": lambda: patch.object(Transaction, "_triage", _unknown_is_aborted),
+    "restore to the stable end only": lambda: patch.object(Changelog, "bounds", _stable_bounds),
+    "store behind its changelog goes on": lambda: patch.object(Committer, "commit", _behind_is_fine),
+    "positions without the group's fence": lambda: patch.object(Transaction, "commit", _positions_without_fence),
+    "half owned partitions run": lambda: patch.object(Task, "complete", property(lambda self: bool(self.owned))),
+}
+"""Each patches the worker's code."""

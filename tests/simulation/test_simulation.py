@@ -1,0 +1,123 @@
+"""The simulator: the same seed is the same run, everything that can go wrong does, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.__main__ import results, shrunk
+from tests.simulation.disk import place_for_disks
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.plan import KINDS
+from tests.simulation.run import run
+from tests.simulation.seams import simulated
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 60
+
+SEEDS_OF_MUTANTS = {
+    "store written before the commit": 30,
+    "restore before offsets are stable": 300,
+    "group metadata of the commit": 2_000,
+    "checkpoint apart from its rows": 100,
+    "deadlines without the gate": 30,
+    "transactional id by chance": 100,
+    "no seek back after an abort": 100,
+    "unknown outcome taken for an abort": 200,
+    "restore to the stable end only": 100,
+    "store behind its changelog goes on": 100,
+    "positions without the group's fence": 100,
+    "half owned partitions run": 300,
+}
+"""In how many seeds each planted bug must be found: several times as many as it took."""
+
+QUICK = ("store written before the commit", "deadlines without the gate", "no seek back after an abort")
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    """Where the machines' disks are."""
+    root = place_for_disks()
+    yield root
+    shutil.rmtree(root)
+
+
+def test_no_seed_breaks_a_promise_and_every_kind_of_fault_happens() -> None:
+    """Whatever goes wrong, each record is decided once; and each kind of fault really happened."""
+    happened: Counter[str] = Counter()
+    for result in results(0, SEEDS):
+        assert [] == result.violations, f"./dev simulate --seed {result.seed} --trace"
+        happened += result.happened
+    assert [] == [kind for kind in KINDS if not happened[kind]]
+
+
+def test_world_without_faults_drains_soon(root: Path) -> None:
+    """With nothing going wrong each order ends within its own waits."""
+    with simulated():
+        result = run(1, root, only=frozenset())
+    assert [] == result.violations
+    assert result.seconds < 300
+
+
+def test_same_seed_gives_the_same_trace(root: Path) -> None:
+    """A failing seed can be looked at: it fails again, in the same way."""
+    seeds = range(3, 15)
+    with simulated():
+        first = [run(seed, root).hash for seed in seeds]
+        second = [run(seed, root).hash for seed in seeds]
+    assert first == second
+
+
+def test_trace_hangs_on_nothing_but_the_seed(root: Path) -> None:
+    """Another process, with other hashes of text, runs the same."""
+    with simulated():
+        here = [f"trace {run(seed, root).hash:08x}" for seed in (4, 8)]
+    there = [
+        subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "--seed", seed],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": hashes},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout.strip()[-14:]
+        for seed, hashes in (("4", "1"), ("8", "2"))
+    ]
+    assert here == there
+
+
+def found(mutant: str) -> int:
+    """Return how many seeds it takes until one fails with *mutant* planted."""
+    for count, result in enumerate(results(0, SEEDS_OF_MUTANTS[mutant], mutant), 1):
+        if result.violations:
+            return count
+    pytest.fail(f"no seed of {SEEDS_OF_MUTANTS[mutant]} finds: {mutant}")
+
+
+@pytest.mark.parametrize("mutant", QUICK)
+def test_planted_bug_is_found(mutant: str) -> None:
+    """Bugs that show soon: some seed fails."""
+    assert found(mutant)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_every_planted_bug_is_found(mutant: str) -> None:
+    """Some seed fails with each of the known bugs."""
+    assert found(mutant)
+
+
+def test_failing_seed_is_shrunk_to_the_faults_that_it_needs() -> None:
+    """Kinds of faults that a failure doesn't hang on are left out."""
+    with MUTANTS["deadlines without the gate"]():
+        failing = next(result for result in results(0, 30) if result.violations and len(result.kinds) > 3)
+        assert len(shrunk(failing)) < len(failing.kinds)
