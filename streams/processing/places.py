@@ -55,7 +55,7 @@ class Places:
         if not self._asking or time.monotonic() < self._again_s:
             return {}
         try:
-            found = self._offsets.stable(self._asking, ASK_S)
+            found = self._offsets.wait_stable(self._asking, ASK_S)
         except Unavailable:
             self._again_s = time.monotonic() + PAUSE_S
             return {}

@@ -411,4 +411,4 @@ class Session(Listener):
 
     def _offsets_stable(self, numbers: Sequence[int]) -> None:
         """Return when a restore of *numbers* may begin, see `GroupOffsets`; runs in the restorer's thread."""
-        self._group_offsets.stable([TP(topic, number) for topic in self._inputs for number in numbers], STABLE_S)
+        self._group_offsets.wait_stable([TP(topic, number) for topic in self._inputs for number in numbers], STABLE_S)

@@ -239,7 +239,7 @@ class GroupOffsets:
         self._consumer = Consumer(config | {"group.id": group, "isolation.level": "read_committed"})
         self._declared_names = {cluster: declared for declared, cluster in topics.items()}
 
-    def stable(self, partitions: Iterable[TP], timeout_s: float) -> dict[TP, int]:
+    def wait_stable(self, partitions: Iterable[TP], timeout_s: float) -> dict[TP, int]:
         """
         Return the committed positions of *partitions*, negative where there is none; any thread may ask.
 

@@ -9,8 +9,8 @@ librdkafka tells three classes of errors apart (its manual, "Transactional produ
 
 - retriable: the same call again, until `CALL_S_MAX` has passed; then the outcome is unknown;
 - abortable: abort, then read the same records again: `Aborted`;
-- fatal, or an outcome that stays unknown: this producer is over, and so is the membership whose positions it wrote:
-  `SessionOver`. A new one begins from what Kafka says.
+- fatal, an outcome that stays unknown, or a call that doesn't come back (`caller`): this producer is over, and so is
+  the membership whose positions it wrote: `SessionOver`. A new one begins from what Kafka says.
 """
 
 from __future__ import annotations
@@ -21,16 +21,21 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.batch import Headers
 from streams.errors import ConfigurationError, RejoinderError
+from streams.transport.caller import Caller
 from streams.transport.refusals import granted_by
 
 CALL_S: Final = 10.0
 """Time-out of one call; a retriable error then asks for the same call again."""
+
+HUNG_S: Final = 5.0
+"""How much longer than its time-out a call may take, before it is left alone: see `caller`."""
 
 TIMEOUT_MS: Final = 60_000
 """librdkafka's transaction.timeout.ms unless it is set."""
@@ -92,6 +97,7 @@ class Transaction:
         self._began_s = math.inf
         """When what is open was opened."""
         self._producer = Producer(config, logger=_librdkafka)
+        self._caller = Caller()
 
     def init(self) -> None:
         """
@@ -201,8 +207,9 @@ class Transaction:
         if self.state is State.OPEN:
             # On failure the broker aborts it, at the transaction's time-out or when this id begins anew.
             with contextlib.suppress(KafkaException):
-                self._producer.abort_transaction(CALL_S)
+                self._caller.call(partial(self._producer.abort_transaction, CALL_S), CALL_S + HUNG_S)
         self.state = State.OVER
+        self._caller.end()
         del self._producer  # Its threads end with it.
 
     def _call(self, name: str, *args: Any) -> None:
@@ -210,13 +217,16 @@ class Transaction:
         deadline_s = time.monotonic() + CALL_S_MAX
         while True:
             try:
-                getattr(self._producer, name)(*args)
+                came_back = self._caller.call(partial(getattr(self._producer, name), *args), CALL_S + HUNG_S)
             except KafkaException as exc:
                 self._triage(exc, name, deadline_s)
             except SystemError as exc:  # As in `_serve`.
                 self.state = State.OVER
                 raise SessionOver(f"{name} of {self.id}: {exc}") from exc
             else:
+                if not came_back:
+                    self.state = State.OVER
+                    raise SessionOver(f"{name} of {self.id} doesn't come back; its time-out was {CALL_S:.0f} s")
                 return
 
     def _triage(self, exc: KafkaException, name: str, deadline_s: float) -> None:

@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from streams.errors import RejoinderError
 from tests.chaos import report
-from tests.chaos.faults import Event, Waits
+from tests.chaos.moments import Event, Waits
 from tests.chaos.run import Result, Run
 from tests.chaos.schedule import schedule
 from tests.chaos.system import WORKERS, System

@@ -14,7 +14,8 @@ from tests.chaos import positions, stores
 from tests.chaos.checker import Verdict, judge_all
 from tests.chaos.checks import Violation
 from tests.chaos.driver import Driver, Figures
-from tests.chaos.faults import Event, Injector, Waits
+from tests.chaos.faults import Injector
+from tests.chaos.moments import Event, Waits
 from tests.chaos.plan import Plan
 from tests.chaos.schedule import Fault
 from tests.chaos.system import PARTITIONS, POLICY, System

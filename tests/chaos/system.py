@@ -27,6 +27,8 @@ SLOTS: Final = 4
 WORKERS: Final = 3
 """As many run when nothing happens."""
 
+START_S: Final = 180.0
+"""Three brokers on a machine that is busy."""
 STOP_S: Final = 75.0
 """A turn under way may wait for its brokers for a minute."""
 PAUSE_S: Final = 0.05
@@ -109,7 +111,7 @@ class System:
 
     def __enter__(self) -> Self:
         self.proxy.__enter__()
-        self.kafka.start()
+        self.kafka.start(START_S)
         Cluster(self.settings).apply()
         return self
 

@@ -183,7 +183,7 @@ class Database:
         self._refuse("store.get")
         return self.db.get(keys)
 
-    def iter(self, options: ReadOptions) -> RdictIter:
+    def iter(self, options: ReadOptions | None = None) -> RdictIter:
         """See `Rdict`."""
         return self.db.iter(options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import Any, Final
 
@@ -304,3 +305,20 @@ def test_fence_after_the_time_out_is_no_other_process(
     with pytest.raises(SessionOver) as raised:
         _commit(transaction)
     assert expected is type(raised.value)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_call_that_does_not_come_back_ends_the_session(
+    transaction: Transaction, producer: Producer, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The library doesn't keep to its time-out: it is left alone, and nothing waits for it, the end neither."""
+    let_go = threading.Event()
+    monkeypatch.setattr(module, "CALL_S", 0.1)
+    monkeypatch.setattr(module, "HUNG_S", 0.1)
+    monkeypatch.setattr(producer, step, lambda *_: let_go.wait(60), raising=False)
+    transaction.begin()
+    with pytest.raises(SessionOver, match=f"{step} of {ID} doesn't come back"):
+        _commit(transaction)
+    assert State.OVER is transaction.state
+    transaction.close()
+    let_go.set()
