@@ -13,6 +13,7 @@ from streams.local.kafka import LocalKafka
 from tests.chaos.proxy import Proxy, proxied
 
 _HERE = Path(__file__).parent
+_TEST_S_MAX = 400
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,6 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.broker)
+            if item.get_closest_marker("timeout") is None:
+                # A few starts of whole processes, each of which takes long on a machine that is busy with others.
+                item.add_marker(pytest.mark.timeout(_TEST_S_MAX))
 
 
 @pytest.fixture(scope="session")

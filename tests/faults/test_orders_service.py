@@ -91,13 +91,14 @@ def test_kill_of_the_orders_service(asked: Asked, step: str) -> None:
 def test_locked_database_is_waited_for(asked: Asked) -> None:
     """Another program holds the lock for a while: the service backs off, and answers each query once afterwards."""
     holder = sqlite3.connect(asked.file, isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
+    # A writer alone doesn't keep readers out; this does, until it closes the file.
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("UPDATE orders SET version = version")
     queries = asked.ask()
     asked.service.start()
     wait_for(lambda: "backing off" in asked.service.log.read_text(), "it backs off", ANSWERED_S)
     assert Counter() == asked.answers()
     assert asked.service.running
-    holder.execute("ROLLBACK")
     holder.close()
     wait_for(lambda: len(asked.answers()) == ORDERS, "all queries are answered", ANSWERED_S)
     assert queries == asked.answers()
