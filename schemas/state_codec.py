@@ -209,6 +209,8 @@ def _process(order_id: str, row: bytes, at: int, bodies: list[Body | None]) -> t
         command, order,
         id_bytes, note_bytes, trace_bytes, past_bytes,
     ) = _unpack_process(row, at)  # fmt: skip
+    if not step:
+        raise CorruptRow(at, "a process that is absent")
     process.step = _STEPS[step]
     process.reason = _REASONS[reason]
     process.command = bodies[command]

@@ -23,12 +23,13 @@ from streams.headers import (
     TIMESTAMP,
     number,
 )
+from streams.transport.messages import UNREADABLE, headers_of
 from topology.topics import DEAD_LETTERS
 
 UNKNOWN: Final = "unknown"
 """The reason of a record that nobody of ours put there."""
 
-_OURS: Final = frozenset({REASON, TIMESTAMP, LEFT_OUT, REDRIVEN_FROM, REDRIVE_COUNT, ORIGINAL_TIMESTAMP})
+_OURS: Final = frozenset({REASON, TIMESTAMP, LEFT_OUT, REDRIVEN_FROM, REDRIVE_COUNT, ORIGINAL_TIMESTAMP, UNREADABLE})
 
 _RUN: Final = re.compile(rb"[^\x00-\x20\x7f<>()\[\]\\,;:\"'=]+")
 """What an e-mail address is a part of, if there is one in it."""
@@ -102,7 +103,7 @@ class Letter(NamedTuple):
 
 def letter_of(message: Any) -> Letter:
     """Return the letter that the *message* of a consumer is; whoever wrote it, and whatever is in it."""
-    headers: Headers = message.headers() or []
+    headers: Headers = headers_of(message) or []
     # The last of each name: the record's own, which come first, may have the same names.
     said: dict[str, bytes | None] = dict(headers)
     at_ms = message.timestamp()[1]

@@ -40,8 +40,11 @@ def explain(order_id: str, row: bytes | None, partition: int, policy: Policy) ->
 
 
 def instant(at_ms: int) -> str:
-    """Return Unix milliseconds as ISO 8601."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return Unix milliseconds as ISO 8601; as a number what no calendar has."""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"
 
 
 def _process(process: Process, policy: Policy) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.batch import Record
 from streams.errors import ConfigurationError, Unavailable
+from streams.transport.messages import headers_of
 from streams.transport.transaction import SessionOver
 
 log = structlog.get_logger(__name__)
@@ -116,7 +117,9 @@ class Member:
                 self._special(m, ends)
                 continue
             partition = m.partition()
-            record = Record(names[m.topic()], partition, m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers())
+            record = Record(
+                names[m.topic()], partition, m.offset(), m.timestamp()[1], m.key(), m.value(), headers_of(m)
+            )
             try:
                 records[partition].append(record)
             except KeyError:

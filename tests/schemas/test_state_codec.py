@@ -142,6 +142,7 @@ def test_body_of_several_places_is_stored_once() -> None:
     order.details = Details(1, body, T0_MS, DEADLINE)
     for command_id in COMMAND_IDS:
         order.processes[command_id] = process = Process(ORDER, command_id)
+        process.step = Step.SENT
         process.order = Body(body.schema_id, bytes(bytearray(body.data)))
 
     row = encode(order, 0)
@@ -270,6 +271,16 @@ def test_row_of_a_newer_release_isnt_corrupt() -> None:
     """After a rollback: wiping it and restoring it from the changelog would bring the same."""
     with pytest.raises(RowTooNew, match=r"row of version 9.*: run the newer release"):
         decode(ORDER, b"\x09" + ROWS[0][1:])
+
+
+def test_absent_process_is_corrupt() -> None:
+    """What is absent has no place in a row, and nothing to be shown."""
+    order = Order(ORDER)
+    order.processes[COMMAND_IDS[0]] = Process(ORDER, COMMAND_IDS[0])
+    row = encode(order, 0)
+    assert row is not None
+    with pytest.raises(CorruptRow, match="a process that is absent"):
+        decode(ORDER, row)
 
 
 def test_details_without_body_are_corrupt() -> None:

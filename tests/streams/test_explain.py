@@ -181,3 +181,9 @@ def test_instants_are_iso_8601_in_utc() -> None:
     """With milliseconds, and exact at any distance."""
     expected = ["1970-01-01T00:00:00.000Z", NOW, FORGOTTEN]
     assert expected == [instant(0), instant(NOW_MS), instant(NOW_MS + 35 * DAY_MS)]
+
+
+@pytest.mark.parametrize("at_ms", [1 << 62, -(1 << 62), 10**15])
+def test_instant_that_no_calendar_has_is_a_number(at_ms: int) -> None:
+    """A row with such a clock can still be explained."""
+    assert f"{at_ms} ms" == instant(at_ms)
