@@ -7,7 +7,7 @@ client's error callback.
 
 from __future__ import annotations
 
-import threading
+import time
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -38,26 +38,17 @@ class Errors:
     """An error callback: keeps the last reason why the brokers don't let us in, or don't let us do it."""
 
     def __init__(self) -> None:
-        self._told = threading.Condition()
-        self._refused: KafkaError | None = None
+        self.refused: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
-        """Take what librdkafka says; it may call from any of its threads."""
+        """Take what librdkafka says, while it is polled."""
         if error.code() in FORBIDDEN | LOGIN:
-            with self._told:
-                self._refused = error
-                self._told.notify_all()
+            self.refused = error
 
     def failure(self, settings: Settings, error: KafkaError | None, role: Role | None = None) -> RejoinderError:
         """Return what to raise: *error* is the call's, None if it only took too long; *role*'s right it needs."""
         where = f"Kafka at {settings.bootstrap_servers}"
-        if error is not None and error.code() in FORBIDDEN | LOGIN:
-            refused: KafkaError | None = error
-        else:
-            with self._told:
-                # The call's error may be here before the reason, which another thread brings.
-                self._told.wait_for(lambda: self._refused is not None, TOLD_S)
-                refused = self._refused
+        refused = error if error is not None and error.code() in FORBIDDEN | LOGIN else self.refused
         if refused is not None and refused.code() in FORBIDDEN:
             return ConfigurationError(f"{where} refuses {_who(settings)}: {refused.str()}; {granted_by(role)}")
         if refused is not None:
@@ -90,11 +81,16 @@ class Admin:
         except KafkaException as exc:
             raise self.failure(exc, role) from exc
         except TimeoutError as exc:
-            raise self.errors.failure(self._settings, None, role) from exc
+            raise self.failure(None, role) from exc
 
-    def failure(self, exc: KafkaException, role: Role | None = None) -> RejoinderError:
-        """Return what to raise for *exc*."""
-        return self.errors.failure(self._settings, exc.args[0], role)
+    def failure(self, exc: KafkaException | None, role: Role | None = None) -> RejoinderError:
+        """Return what to raise for *exc*, None if a call only took too long."""
+        told = exc is not None and exc.args[0].code() in FORBIDDEN | LOGIN
+        deadline_s = time.monotonic() + (0 if told else TOLD_S)
+        # An admin client tells its errors only while it is polled.
+        while self.errors.refused is None and time.monotonic() < deadline_s:
+            self.client.poll(0.05)
+        return self.errors.failure(self._settings, exc.args[0] if exc else None, role)
 
 
 def _who(settings: Settings) -> str:

@@ -21,7 +21,10 @@ from confluent_kafka.admin import (
     UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
+from typer.testing import CliRunner
 
+from streams.cli import app as cli
+from streams.errors import RejoinderError
 from streams.local.kafka import LocalKafka
 from streams.settings import PREFIX, Settings, load
 from streams.transport.acls import Acls, principals
@@ -160,6 +163,17 @@ def rejoinder(
         cwd=ROOT, env={"LC_ALL": "C.UTF-8", "COLUMNS": "300", **environment}, capture_output=True, text=True,
         timeout=timeout_s, check=False,
     )  # fmt: skip
+
+
+def run_here(arguments: Iterable[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run ``rejoinder`` within this process, which takes a tenth of the time; librdkafka's own lines aren't caught."""
+    result = CliRunner().invoke(cli, list(arguments), env={"COLUMNS": "300", **environment})
+    code, errors = result.exit_code, result.stderr
+    if isinstance(result.exception, RejoinderError):  # As `streams.cli.main` does.
+        code, errors = result.exception.exit_code, f"{errors}rejoinder: {result.exception}\n"
+    elif result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return subprocess.CompletedProcess(list(arguments), code, result.stdout, errors)
 
 
 def settings_of(environment: Mapping[str, str], **more: Any) -> Settings:

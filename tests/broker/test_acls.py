@@ -33,7 +33,7 @@ from confluent_kafka.admin import (
 
 from streams.transport.acls import Acls, principals
 from tests.broker.harness import PARTITIONS, wait_for
-from tests.broker.secured import Deployment, SecuredKafka, rejoinder, settings_of
+from tests.broker.secured import Deployment, SecuredKafka, rejoinder, run_here, settings_of
 from topology.acls import SERVICES, Operation, Resource, Role, allows, grants
 from topology.topics import COMMANDS, TOPICS
 
@@ -254,7 +254,7 @@ def test_acls_are_applied_once_and_pruned(secured: SecuredKafka, unique: str) ->
     declared = len(grants(Role.WORKER, unique)) + len(grants(Role.ORDERS, unique))
 
     def apply(*more: str) -> str:
-        ran = rejoinder(["acls", "apply", *which, *more], environment)
+        ran = run_here(["acls", "apply", *which, *more], environment)
         assert 0 == ran.returncode, ran.stderr
         return ran.stdout
 
@@ -287,20 +287,20 @@ def test_acls_are_applied_once_and_pruned(secured: SecuredKafka, unique: str) ->
 )
 def test_wrong_principal_is_refused(arguments: list[str], says: str) -> None:
     """Before anybody is asked."""
-    ran = rejoinder(["acls", "apply", *arguments], {})
+    ran = run_here(["acls", "apply", *arguments], {})
     assert (2, True) == (ran.returncode, says in ran.stderr)
 
 
 def test_who_may_not_set_acls_is_told(deployment: Deployment) -> None:
     """Who could."""
-    ran = rejoinder(["acls", "apply"], deployment.environment(Role.DEPLOYER))
+    ran = run_here(["acls", "apply"], deployment.environment(Role.DEPLOYER))
     assert 2 == ran.returncode
     assert "a principal that may Alter the Cluster" in ran.stderr
 
 
 def test_cluster_without_an_authorizer_takes_no_acls(kafka: Any) -> None:
     """And says so."""
-    ran = rejoinder(["acls", "apply"], {"REJOINDER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers})
+    ran = run_here(["acls", "apply"], {"REJOINDER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers})
     assert 2 == ran.returncode
     assert "ACLs need brokers with an authorizer" in ran.stderr
 
@@ -372,7 +372,7 @@ def test_command_that_lacks_a_right_says_who_has_it(
         changed = [ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])]
         for future in deployment.secured.admin.incremental_alter_configs(changed).values():
             future.result(CALL_S)
-    ran = rejoinder(arguments, deployment.environment(role))
+    ran = run_here(arguments, deployment.environment(role))
     assert 2 == ran.returncode, ran.stderr
     assert says in ran.stderr
     assert 1 == ran.stderr.count("\n"), ran.stderr
