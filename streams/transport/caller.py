@@ -18,7 +18,7 @@ class Caller:
 
     def __init__(self) -> None:
         self._asked: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._answered: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._answered: SimpleQueue[Exception | None] = SimpleQueue()
         # Its own, and not an executor's: the interpreter waits for those before it ends.
         threading.Thread(target=self._run, name="rejoinder-producer", daemon=True).start()
 
@@ -41,7 +41,7 @@ class Caller:
         while (function := self._asked.get()) is not None:
             try:
                 function()
-            except BaseException as exc:  # noqa: BLE001 -- raised where it was called.
+            except Exception as exc:  # noqa: BLE001 -- raised where it was called.
                 self._answered.put(exc)
             else:
                 self._answered.put(None)

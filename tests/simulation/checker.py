@@ -37,6 +37,7 @@ class Decided(NamedTuple):
     records: tuple[tuple[Place, int], ...]
     due: tuple[bytes, ...]
     now_ms: int
+    due_ms: int
 
 
 class Checker:
@@ -103,7 +104,7 @@ class Checker:
     def decided(self, worker: Worker, batch: Batch) -> None:
         """*worker* has decided *batch*."""
         records = tuple((Place(record.topic, record.partition), record.offset) for record in batch.records)
-        worker.decided.append(Decided(batch.partition, records, tuple(batch.due), batch.now_ms))
+        worker.decided.append(Decided(batch.partition, records, tuple(batch.due), batch.now_ms, batch.due_ms))
 
     # The serial replay.
 
@@ -127,7 +128,7 @@ class Checker:
                 self.world.violation(f"{txn.maker.name}: partition {decided.partition} decided twice in a transaction")
             batches[decided.partition] = decided
         for number in sorted(taken.keys() | batches.keys()):
-            self._replay(txn, batches.get(number) or Decided(number, (), (), 0), taken[number])
+            self._replay(txn, batches.get(number) or Decided(number, (), (), 0, 0), taken[number])
 
     def _replay(self, txn: Txn, decided: Decided, taken: Sequence[tuple[Place, int]]) -> None:
         said = sorted(decided.records)
@@ -140,7 +141,14 @@ class Checker:
             return
         number, rows = decided.partition, self.rows[decided.partition]
         records = [self._record(place, offset) for place, offset in decided.records]
-        batch = Batch(number, records, decided.now_ms, lambda keys: [rows.get(key) for key in keys], decided.due)
+        batch = Batch(
+            number,
+            records,
+            decided.now_ms,
+            lambda keys: [rows.get(key) for key in keys],
+            decided.due,
+            decided.due_ms,
+        )
         if records or decided.due:
             self._manager(batch)
         refused = [dead_letter(refusal, str) for refusal in batch.refusals]

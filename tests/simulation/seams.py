@@ -8,8 +8,10 @@ any world, or as two runs of one seed that differ.
 from __future__ import annotations
 
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from queue import Empty
 from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
@@ -18,7 +20,7 @@ from streams import metrics
 from tests.simulation.admin import AdminClient
 from tests.simulation.consumer import Consumer
 from tests.simulation.disk import Database, Shutil
-from tests.simulation.kernel import EPOCH_MS, Fiber, the_world
+from tests.simulation.kernel import EPOCH_MS, NEVER_S, Fiber, the_world
 from tests.simulation.producer import Producer
 
 
@@ -107,6 +109,29 @@ class Event:
         return self._changed.wait_for(self.is_set, timeout_s)
 
 
+class SimpleQueue:
+    """`queue.SimpleQueue`."""
+
+    def __class_getitem__(cls, _item: object) -> type[SimpleQueue]:
+        """Take the type of what is in it."""
+        return cls
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        self._changed = Condition()
+
+    def put(self, item: Any) -> None:
+        """Append *item*; wakes whoever waits for one."""
+        self._items.append(item)
+        self._changed.notify_all()
+
+    def get(self, timeout: float = NEVER_S) -> Any:
+        """Sleep until there is an item, and take it; `queue.Empty` after *timeout* seconds."""
+        if not self._changed.wait_for(lambda: bool(self._items), timeout):
+            raise Empty
+        return self._items.popleft()
+
+
 class Thread:
     """`threading.Thread`, as a fiber of the process that starts it."""
 
@@ -179,6 +204,8 @@ _THREADING: Final = SimpleNamespace(Condition=Condition, Event=Event, Thread=Thr
 _PATCHES: Final[dict[str, dict[str, Any]]] = {
     "streams.transport.member": {"Consumer": Consumer, "log": Log()},
     "streams.transport.transaction": {"Producer": Producer, "time": Time},
+    "streams.transport.caller": {"threading": _THREADING, "SimpleQueue": SimpleQueue},
+    "streams.processing.places": {"time": Time, "log": Log()},
     "streams.transport.driver": {"threading": _THREADING, "time": Time, "log": Log()},
     "streams.store.changelog": {"Consumer": Consumer, "AdminClient": AdminClient, "time": Time, "log": Log()},
     "streams.store.restore": {"threading": _THREADING, "time": Time, "log": Log()},
