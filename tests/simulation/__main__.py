@@ -21,14 +21,14 @@ from contextlib import nullcontext
 
 from tests.simulation.disk import place_for_disks
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.plan import KINDS, never_happened
-from tests.simulation.run import Result, run
+from tests.simulation.plan import KINDS
+from tests.simulation.run import SCENARIOS, Result, never_happened, run
 from tests.simulation.seams import simulated
 
 _CHUNK = 25
 
 
-def results(first: int, count: int, mutant: str | None = None) -> Iterator[Result]:
+def results(first: int, count: int, mutant: str | None = None, scenario: str = "worker") -> Iterator[Result]:
     """Run *count* seeds from *first* on, with a *mutant* planted if one is named."""
     root = place_for_disks()
     try:
@@ -36,48 +36,50 @@ def results(first: int, count: int, mutant: str | None = None) -> Iterator[Resul
         gc.freeze()
         with simulated(), MUTANTS[mutant]() if mutant else nullcontext():
             for seed in range(first, first + count):
-                yield run(seed, root)
+                yield run(seed, root, scenario=scenario)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _chunk(first: int, count: int, mutant: str | None) -> list[Result]:
-    return list(results(first, count, mutant))
+def _chunk(first: int, count: int, mutant: str | None, scenario: str) -> list[Result]:
+    return list(results(first, count, mutant, scenario))
 
 
-def _in_parallel(first: int, count: int, jobs: int, mutant: str | None) -> Iterator[Result]:
+def _in_parallel(first: int, count: int, jobs: int, mutant: str | None, scenario: str) -> Iterator[Result]:
     if jobs == 1:
-        yield from results(first, count, mutant)
+        yield from results(first, count, mutant, scenario)
         return
     # Spawned: RocksDB's threads don't survive a fork.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         starts = range(first, first + count, _CHUNK)
-        chunks = [pool.submit(_chunk, start, min(_CHUNK, first + count - start), mutant) for start in starts]
+        chunks = [pool.submit(_chunk, start, min(_CHUNK, first + count - start), mutant, scenario) for start in starts]
         for chunk in as_completed(chunks):
             yield from chunk.result()
 
 
-def shrunk(result: Result) -> frozenset[str]:
+def shrunk(result: Result, scenario: str = "worker") -> frozenset[str]:
     """Return kinds of faults that are enough to make the seed of *result* fail: each is left out if it fails still."""
     root = place_for_disks()
     kinds = result.kinds
     with simulated():
         for kind in sorted(kinds):
-            if run(result.seed, root, kinds - {kind}).violations:
+            if run(result.seed, root, kinds - {kind}, scenario=scenario).violations:
                 kinds -= {kind}
     shutil.rmtree(root, ignore_errors=True)
     return kinds
 
 
-def command_line(seed: int, only: frozenset[str] | None = None) -> str:
+def command_line(seed: int, scenario: str, only: frozenset[str] | None = None) -> str:
     """Return what shows a seed again."""
-    return f"./dev simulate --seed {seed} --trace" + (f" --only '{','.join(sorted(only))}'" if only is not None else "")
+    return f"./dev simulate --scenario {scenario} --seed {seed} --trace" + (
+        f" --only '{','.join(sorted(only))}'" if only is not None else ""
+    )
 
 
-def _one(seed: int, trace: bool, only: frozenset[str] | None) -> int:
+def _one(seed: int, trace: bool, only: frozenset[str] | None, scenario: str) -> int:
     root = place_for_disks()
     with simulated():
-        result = run(seed, root, only, print if trace else None)
+        result = run(seed, root, only, print if trace else None, scenario)
     shutil.rmtree(root, ignore_errors=True)
     print(f"seed {seed}: {result.steps} steps, {result.seconds:.0f} simulated s, trace {result.hash:08x}")
     for violation in result.violations:
@@ -91,25 +93,31 @@ def _many(options: argparse.Namespace) -> int:
     happened: Counter[str] = Counter()
     failed: list[Result] = []
     steps, simulated_s, done = 0, 0.0, 0
-    for result in _in_parallel(options.first, options.seeds, options.jobs, options.mutant):
+    for result in _in_parallel(options.first, options.seeds, options.jobs, options.mutant, options.scenario):
         done += 1
         happened += result.happened
         steps += result.steps
         simulated_s += result.seconds
         if result.violations:
             failed.append(result)
-            print(f"seed {result.seed} FAILED: {result.violations[0]}\n  {command_line(result.seed)}", file=sys.stderr)
+            print(
+                f"seed {result.seed} FAILED: {result.violations[0]}\n  {command_line(result.seed, options.scenario)}",
+                file=sys.stderr,
+            )
             if len(failed) >= options.failures:
                 break
         if time.monotonic() - shown_s > 5:
             shown_s = time.monotonic()
             rate = done / (shown_s - began_s)
             print(f"{done}/{options.seeds} seeds, {rate:.1f}/s, {len(failed)} failed", file=sys.stderr)
-    missing = never_happened(happened) if options.complete else []
+    missing = never_happened(happened, SCENARIOS[options.scenario]) if options.complete else []
     for what in missing:
         print(f"FAILED: never happened: {what}", file=sys.stderr)
     for result in failed[:1] if not options.mutant else []:
-        print(f"fewer faults do: {command_line(result.seed, shrunk(result))}", file=sys.stderr)
+        print(
+            f"fewer faults do: {command_line(result.seed, options.scenario, shrunk(result, options.scenario))}",
+            file=sys.stderr,
+        )
     summary = {
         "first": options.first,
         "seeds": done,
@@ -132,6 +140,9 @@ def _many(options: argparse.Namespace) -> int:
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(prog="./dev simulate", description=__doc__.splitlines()[1])
+    parser.add_argument(
+        "--scenario", choices=sorted(SCENARIOS), default="worker", help="the worker, or the e-mail service"
+    )
     parser.add_argument("--seeds", type=int, default=100, metavar="N", help="how many seeds")
     parser.add_argument("--first", type=int, default=0, metavar="S", help="the first of them")
     parser.add_argument("--seed", type=int, metavar="S", help="this seed only")
@@ -147,7 +158,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.seed is not None:
         only = frozenset(filter(None, options.only.split(","))) if options.only is not None else None
-        return _one(options.seed, options.trace, only)
+        return _one(options.seed, options.trace, only, options.scenario)
     return _many(options)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from schemas import state_codec
 from schemas.catalog import UnknownSchema
@@ -27,8 +27,6 @@ from topology.policy import DAY_MS
 from topology.state import NEVER_MS
 from topology.topics import PROCESSES_CHANGELOG
 
-CHANGELOG: Final = PROCESSES_CHANGELOG.name
-
 
 class Decided(NamedTuple):
     """What a worker says that it decided."""
@@ -42,6 +40,9 @@ class Decided(NamedTuple):
 
 class Checker:
     """Watches one run."""
+
+    inputs: tuple[str, ...] = INPUT_NAMES
+    changelog: str = PROCESSES_CHANGELOG.name
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -83,7 +84,7 @@ class Checker:
         assert session is not None
         task = session.tasks[batch.partition]
         owned = {place for place in session.member.owned if place.partition == batch.partition}
-        if task.phase is not Phase.RUNNING or len(owned) != len(INPUT_NAMES) or task.owned != owned:
+        if task.phase is not Phase.RUNNING or len(owned) != len(self.inputs) or task.owned != owned:
             self.world.violation(f"{worker.name} decides partition {batch.partition} with {sorted(owned)} only")
         if not batch.due:
             return
@@ -110,8 +111,11 @@ class Checker:
 
     def committed(self, txn: Txn) -> None:
         """Decide again what *txn* says it decided, and compare."""
-        if not isinstance(txn.maker, Worker):
-            return
+        if isinstance(txn.maker, Worker):
+            self._check(txn, self._taken(txn))
+
+    def _taken(self, txn: Txn) -> dict[int, list[tuple[Place, int]]]:
+        """Return the records that *txn* takes positions past, by partition number."""
         if (newest := self._inits[txn.owner]) is not txn.maker:
             self.world.violation(f"{txn.maker.name} commits after {newest.name} began with {txn.owner}")
         taken: defaultdict[int, list[tuple[Place, int]]] = defaultdict(list)
@@ -122,13 +126,16 @@ class Checker:
                 self.world.violation(f"{txn.maker.name}: position of {place} from {old} to {new}")
             self._positions[place] = new
             taken[place.partition] += [(place, entry.offset) for entry in log.committed(old, new)]
+        return taken
+
+    def _check(self, txn: Txn, taken: dict[int, list[tuple[Place, int]]]) -> None:
         batches: dict[int, Decided] = {}
         for decided in txn.decided:
             if decided.partition in batches:
                 self.world.violation(f"{txn.maker.name}: partition {decided.partition} decided twice in a transaction")
             batches[decided.partition] = decided
         for number in sorted(taken.keys() | batches.keys()):
-            self._replay(txn, batches.get(number) or Decided(number, (), (), 0, 0), taken[number])
+            self._replay(txn, batches.get(number) or Decided(number, (), (), 0, 0), taken.get(number, []))
 
     def _replay(self, txn: Txn, decided: Decided, taken: Sequence[tuple[Place, int]]) -> None:
         said = sorted(decided.records)
@@ -157,7 +164,7 @@ class Checker:
         expected: list[tuple[str, bytes | None, bytes | None, Headers | None]] = [
             (output.topic, output.key, output.value, output.headers or None) for output in [*batch.outputs, *refused]
         ]
-        expected += [(CHANGELOG, change.key, change.new, None) for change in changes]
+        expected += [(self.changelog, change.key, change.new, None) for change in changes]
         written = [
             (place.topic, entry.key, entry.value, entry.headers or None)
             for place, entry in txn.entries
@@ -206,7 +213,7 @@ class Checker:
         """Compare stores, changelogs and the replayed rows."""
         world, broker = self.world, self.world.broker
         for number, rows in enumerate(self.rows):
-            log = broker.logs[Place(CHANGELOG, number)]
+            log = broker.logs[Place(self.changelog, number)]
             if log.table() != rows:
                 world.violation(f"changelog {number} isn't the serial run's table")
             for worker in self.workers:

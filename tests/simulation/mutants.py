@@ -11,9 +11,15 @@ from unittest.mock import patch
 from confluent_kafka import KafkaException, TopicPartition
 from rocksdict import WriteBatch
 
+from streams.batch import Record
+from streams.processing import logic
 from streams.processing.commit import Committer, Work
 from streams.processing.session import DUE_MAX, Due, Session
 from streams.processing.task import Task
+from streams.services.email import ledger
+from streams.services.email.ledger import Row
+from streams.services.email.notes import Note, Notes
+from streams.settings import InDoubt
 from streams.store.changelog import Bounds, Changelog
 from streams.store.partition import _CHECKPOINT, Checkpoint, Partition, _encoded
 from streams.transport.member import TP, GroupOffsets, Polled
@@ -24,6 +30,7 @@ from tests.simulation.log import Place
 _commit = Committer.commit
 _session_commit = Session.commit
 _transaction_commit = Transaction.commit
+_left = ledger._left_sending
 _apply = Partition._apply
 _triage = Transaction._triage
 _init = Transaction.__init__
@@ -103,6 +110,18 @@ def _no_wait(self: GroupOffsets, partitions: Sequence[TP], timeout_s: float) -> 
     """Ask nobody."""
 
 
+def _no_note(self: Notes, email_id: str, attempt: int, note: Note) -> None:
+    """Note nothing."""
+
+
+def _left_sending(row: Row, setting: InDoubt, store_id: bytes, note: Note | None) -> ledger.Plan:
+    return _left(row._replace(store_id=store_id), setting, store_id, note)
+
+
+def _last_positions(records: Sequence[Record]) -> dict[TP, int]:
+    return {TP(record.topic, record.partition): record.offset + 1 for record in records}
+
+
 Mutant = Callable[[], AbstractContextManager[Any]]
 
 MUTANTS: Final[dict[str, Mutant]] = {
@@ -117,6 +136,12 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "restore to the stable end only": lambda: patch.object(Changelog, "bounds", _stable_bounds),
     "store behind its changelog goes on": lambda: patch.object(Committer, "commit", _behind_is_fine),
     "positions without the group's fence": lambda: patch.object(Transaction, "commit", _positions_without_fence),
+    "mail without a note": lambda: patch.object(Notes, "write", _no_note),
+    "another machine's mail taken for unsent": lambda: patch.object(ledger, "_left_sending", _left_sending),
+    "claim moves the position": lambda: patch.object(logic, "first_positions", _last_positions),
     "half owned partitions run": lambda: patch.object(Task, "complete", property(lambda self: bool(self.owned))),
 }
 """Each patches the worker's code."""
+
+OF_MAIL: Final = ("mail without a note", "another machine's mail taken for unsent", "claim moves the position")
+"""Those that the scenario of the e-mail service finds."""

@@ -17,6 +17,7 @@ from tests.simulation.kernel import World
 from tests.simulation.log import Log, Place
 from tests.simulation.worker import PARTITIONS, codec
 from tests.streams.manager import CANCEL, COMMAND, FAILED, NOT_FOUND, RETRIEVED, SENT, command_fields, order_fields
+from topology.messages import Body, OrderDetailsRetrieved
 from topology.topics import COMMANDS, DETAILS, EMAIL_COMMANDS, EMAIL_EVENTS, QUERIES
 
 
@@ -34,6 +35,19 @@ def _cancel(order_id: str, command_id: str) -> bytes:
 @lru_cache(10_000)
 def _details(order_id: str, version: int) -> bytes:
     return codec().encode_record(RETRIEVED, {"retrieved_at": 1, "order": order_fields(order_id, version)})
+
+
+def command_body(order_id: str, command_id: str) -> Body:
+    """Return a command's record without its frame."""
+    value = _command(order_id, command_id)
+    return Body(int.from_bytes(value[1:5], "big"), value[5:])
+
+
+def details_body(order_id: str, version: int) -> Body:
+    """Return the details that the orders service nests."""
+    message = codec().decode(DETAILS.records, order_id.encode(), _details(order_id, version))
+    assert isinstance(message, OrderDetailsRetrieved)
+    return message.body
 
 
 class Order:
@@ -62,6 +76,11 @@ class Outside:
         self._late = 0.2 if world.plan.on("late answers") else 0.0
         self._transactions = 0.3 if world.plan.on("outside transactions") else 0.0
         self._txns = 0
+        self._begin(within_s)
+
+    def _begin(self, within_s: float) -> None:
+        """Plan what is done unasked, and listen."""
+        world, random = self.world, self.random
         for order in self.orders.values():
             self._plan_order(order, within_s)
         if world.plan.on("poison"):
@@ -69,7 +88,7 @@ class Outside:
                 self._in(random.random() * within_s, self._poison)
         for topic, handle in ((QUERIES.name, self._queried), (EMAIL_COMMANDS.name, self._mail)):
             for number in range(PARTITIONS):
-                _Subscription(world, world.broker.logs[Place(topic, number)], handle)
+                Subscription(world, world.broker.logs[Place(topic, number)], handle)
 
     def _in(self, wait_s: float, act: Callable[[], None]) -> None:
         """Do *act* in *wait_s*, and count it as something that is still to come."""
@@ -214,7 +233,7 @@ class Outside:
 _QUERY: Final = {"query_id": "0b5c1f7e-2222-4333-8444-555566667777", "order_id": "o0", "attempt": 1, "asked_at": 1}
 
 
-class _Subscription:
+class Subscription:
     """Calls *handle* for each committed record, once."""
 
     def __init__(self, world: World, log: Log, handle: Callable[[bytes], None]) -> None:

@@ -8,8 +8,9 @@ any world, or as two runs of one seed that differ.
 from __future__ import annotations
 
 import traceback
+import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from queue import Empty
 from types import SimpleNamespace
@@ -162,19 +163,19 @@ class Log:
     _NEVER: Final = frozenset({"restore failed", "the session's thread failed"})
     _HELD: Final = "partition held"
 
-    def warning(self, event: str, **fields: Any) -> None:
-        """See `structlog`."""
+    def warning(self, event: str, *args: Any, **fields: Any) -> None:
+        """See `structlog`, and `logging`."""
         world = the_world()
         life = world.me().life
         if world.tracing:
             words = " ".join(f"{name}={value!r}" for name, value in fields.items() if name != "exc_info")
-            world.note(f"{life.name}: log: {event} {words}")
+            world.note(f"{life.name}: log: {event % args if args else event} {words}")
 
     info = warning
 
-    def error(self, event: str, **fields: Any) -> None:
+    def error(self, event: str, *args: Any, **fields: Any) -> None:
         """See `structlog`."""
-        self.warning(event, **fields)
+        self.warning(event, *args, **fields)
         if event.startswith(self._HELD):
             the_world().violation(f"{event}: {fields}")
 
@@ -200,6 +201,52 @@ class Meter:
         """Do nothing."""
 
 
+class Doubts:
+    """The metric of mails in doubt, counted with the faults."""
+
+    @staticmethod
+    def labels(then: str) -> Meter:
+        """Count one; what is done with it is *then*."""
+        the_world().happens(f"mail in doubt, {then}")
+        return Meter()
+
+
+class Uuid:
+    """`uuid`, whose random ones are the seed's."""
+
+    UUID = uuid.UUID
+
+    @staticmethod
+    def uuid4() -> uuid.UUID:
+        """Return one."""
+        return uuid.UUID(int=the_world().random.getrandbits(128), version=4)
+
+
+class Asyncio:
+    """`asyncio`, as far as mails are delivered with it: one after the other, in a fiber."""
+
+    @staticmethod
+    def get_running_loop() -> SimpleNamespace:
+        """Return what knows the time."""
+        return SimpleNamespace(time=Time.monotonic)
+
+    @staticmethod
+    async def gather(*coroutines: Coroutine[Any, Any, Any], return_exceptions: bool) -> list[Any]:
+        """Run all; an error of one stands for its result."""
+        assert return_exceptions
+        results: list[Any] = []
+        try:
+            for coroutine in coroutines:
+                try:
+                    results.append(await coroutine)
+                except Exception as exc:  # noqa: BLE001 - as gather does.
+                    results.append(exc)
+        finally:
+            for coroutine in coroutines:
+                coroutine.close()
+        return results
+
+
 _THREADING: Final = SimpleNamespace(Condition=Condition, Event=Event, Thread=Thread)
 _PATCHES: Final[dict[str, dict[str, Any]]] = {
     "streams.transport.member": {"Consumer": Consumer, "log": Log()},
@@ -213,6 +260,8 @@ _PATCHES: Final[dict[str, dict[str, Any]]] = {
     "streams.processing.end_offsets": {"AdminClient": AdminClient, "time": Time, "log": Log()},
     "streams.processing.session": {"time": Time, "log": Log()},
     "streams.processing.clock": {"log": Log()},
+    "streams.services.email.service": {"asyncio": Asyncio, "_log": Log()},
+    "streams.services.email.notes": {"uuid": Uuid},
 }
 _METRICS: Final = ("COMMIT_SECONDS", "BATCH_RECORDS", "ABORTS", "SESSIONS", "DEAD_LETTERS", "DECISIONS", "PARTITIONS")
 
@@ -224,5 +273,5 @@ def simulated() -> Iterator[None]:
         for module, names in _PATCHES.items():
             stack.enter_context(patch.multiple(module, **names))
         meters: dict[str, Any] = dict.fromkeys(_METRICS, Meter())
-        stack.enter_context(patch.multiple(metrics, **meters))
+        stack.enter_context(patch.multiple(metrics, **meters, MAILS_IN_DOUBT=Doubts))
         yield

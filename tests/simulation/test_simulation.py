@@ -14,9 +14,9 @@ import pytest
 
 from tests.simulation.__main__ import results, shrunk
 from tests.simulation.disk import place_for_disks
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutants import MUTANTS, OF_MAIL
 from tests.simulation.plan import KINDS
-from tests.simulation.run import run
+from tests.simulation.run import SCENARIOS, run
 from tests.simulation.seams import simulated
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +35,9 @@ SEEDS_OF_MUTANTS = {
     "store behind its changelog goes on": 100,
     "positions without the group's fence": 100,
     "half owned partitions run": 300,
+    "mail without a note": 100,
+    "another machine's mail taken for unsent": 300,
+    "claim moves the position": 100,
 }
 """In how many seeds each planted bug must be found: several times as many as it took."""
 
@@ -55,7 +58,19 @@ def test_no_seed_breaks_a_promise_and_every_kind_of_fault_happens() -> None:
     for result in results(0, SEEDS):
         assert [] == result.violations, f"./dev simulate --seed {result.seed} --trace"
         happened += result.happened
-    assert [] == [kind for kind in KINDS if not happened[kind]]
+    without = SCENARIOS["worker"].without
+    assert [] == [kind for kind in KINDS if kind not in without and not happened[kind]]
+
+
+def test_no_mail_is_missing_and_none_comes_twice_without_a_counted_doubt() -> None:
+    """The e-mail service at every step of its ledger: what the mail server took is what is said, or in doubt."""
+    happened: Counter[str] = Counter()
+    for result in results(0, SEEDS, scenario="mail"):
+        assert [] == result.violations, f"./dev simulate --scenario mail --seed {result.seed} --trace"
+        happened += result.happened
+    assert happened["mails taken"] > happened["mails taken twice"] > 0
+    assert happened["mail in doubt, resend"] > 0
+    assert happened["notes lost"] > 0
 
 
 def test_world_without_faults_drains_soon(root: Path) -> None:
@@ -96,7 +111,8 @@ def test_trace_hangs_on_nothing_but_the_seed(root: Path) -> None:
 
 def found(mutant: str) -> int:
     """Return how many seeds it takes until one fails with *mutant* planted."""
-    for count, result in enumerate(results(0, SEEDS_OF_MUTANTS[mutant], mutant), 1):
+    scenario = "mail" if mutant in OF_MAIL else "worker"
+    for count, result in enumerate(results(0, SEEDS_OF_MUTANTS[mutant], mutant, scenario), 1):
         if result.violations:
             return count
     pytest.fail(f"no seed of {SEEDS_OF_MUTANTS[mutant]} finds: {mutant}")

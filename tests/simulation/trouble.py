@@ -8,7 +8,6 @@ from tests.simulation.kernel import World
 from tests.simulation.log import Place
 from tests.simulation.worker import PARTITIONS, Machine
 from topology.policy import DAY_MS
-from topology.topics import PROCESSES_CHANGELOG
 
 AGE_MS: Final = 40 * DAY_MS
 """Longer than anything is remembered, and than tombstones are kept."""
@@ -17,9 +16,10 @@ AGE_MS: Final = 40 * DAY_MS
 class Trouble:
     """The instants of one seed; all lie before *until_s*, but for what lasts."""
 
-    def __init__(self, world: World, machines: list[Machine], until_s: float) -> None:
+    def __init__(self, world: World, machines: list[Machine], until_s: float, changelog: str) -> None:
         self.world = world
         self.machines = machines
+        self.changelog = changelog
         self.until_s = until_s
         """When the last of it is over."""
         plan, within = world.plan, (0.5, until_s)
@@ -65,7 +65,7 @@ class Trouble:
 
     def _compact(self) -> None:
         for number in range(PARTITIONS):
-            gone = self.world.broker.logs[Place(PROCESSES_CHANGELOG.name, number)].compact(drop_tombstones=False)
+            gone = self.world.broker.logs[Place(self.changelog, number)].compact(drop_tombstones=False)
             self.world.trace(f"broker: changelog {number} compacted, {gone} gone")
 
     def _consumer_fatal(self) -> None:

@@ -23,7 +23,7 @@ from streams.processing.commit import Committer, Work
 from streams.processing.end_offsets import EndOffsets
 from streams.processing.logic import Transactional
 from streams.processing.process_manager import INPUTS, ProcessManager
-from streams.processing.session import Due, Session
+from streams.processing.session import Due, Logic, Session
 from streams.processing.task import Phase, Task
 from streams.settings import Settings
 from streams.store.options import StoreOptions
@@ -118,6 +118,10 @@ class WatchedSession(Session):
 class Worker(Life):
     """One process of a worker."""
 
+    group = "simulated-worker"
+    inputs: tuple[str, ...] = INPUT_NAMES
+    changelog = PROCESSES_CHANGELOG.name
+
     def __init__(self, world: World, name: str, instance: str, directory: Path, checker: Checker) -> None:
         super().__init__(world, name)
         self.instance = instance
@@ -130,17 +134,32 @@ class Worker(Life):
         self.stopped = False
         self._thread: SessionThread | None = None
 
+    @staticmethod
+    def damage(directory: Path, world: World) -> None:
+        """Damage what else lies in *directory*, between two lives."""
+
     def main(self) -> None:
         """Be the process."""
         self.clock = WatchedClock(self.world)
         settings = settings_of(self.instance)
         self.end_offsets = EndOffsets(config.common(settings), settings.topic)
-        self.manager = ProcessManager(codec(), self._resolve, POLICY, PARTITIONS)
+        self.logic = self.open_logic()
         self._thread = SessionThread(self._open_session, self._crash)
         if self.stopped:
             return
         self._thread.run()
         self.world.at(self.world.now_s, self.kill)
+
+    def open_logic(self) -> Logic:
+        """Return what it does with batches."""
+        manager = ProcessManager(codec(), self.resolve, POLICY, PARTITIONS)
+
+        def advance(batch: Batch) -> None:
+            self.checker.deciding(self, batch)
+            manager(batch)
+            self.checker.decided(self, batch)
+
+        return Transactional(advance, settings_of(self.instance).batch_records)
 
     def stop(self) -> None:
         """Let it end its turn and leave the group (SIGTERM)."""
@@ -156,7 +175,8 @@ class Worker(Life):
         if not isinstance(exc, (ConfigurationError, SessionOver, Unavailable)):
             self.world.violation(f"{self.name}: {exc!r}")
 
-    def _resolve(self, schema_id: int) -> None:
+    def resolve(self, schema_id: int) -> None:
+        """Know no further schema, if the registry answers at all."""
         if self.world.plan.registry_away_until_s > self.world.now_s:
             self.world.happens("registry asked in vain")
             raise Unavailable("the registry doesn't answer")
@@ -164,13 +184,12 @@ class Worker(Life):
 
     def _open_session(self) -> Session:
         settings = settings_of(self.instance)
-        group = "simulated-worker"
-        names = {name: settings.topic(name) for name in INPUT_NAMES}
+        group, changelog = self.group, settings.topic(self.changelog)
+        names = {name: settings.topic(name) for name in self.inputs}
         transaction = Transaction(config.transactional(settings, group))
-        changelog = settings.topic(PROCESSES_CHANGELOG.name)
         self.session = WatchedSession(
-            INPUT_NAMES,
-            Transactional(self._advance, settings.batch_records),
+            self.inputs,
+            self.logic,
             lambda listener: Member(config.member(settings, group), names, listener),
             transaction,
             Committer(transaction, settings.topic, changelog),
@@ -184,11 +203,6 @@ class Worker(Life):
 
     def _open_partition(self, number: int) -> Partition:
         return Partition.open(self.directory / str(number), options())
-
-    def _advance(self, batch: Batch) -> None:
-        self.checker.deciding(self, batch)
-        self.manager(batch)
-        self.checker.decided(self, batch)
 
     @property
     def running(self) -> set[int]:
@@ -207,8 +221,9 @@ class Worker(Life):
 class Machine:
     """A host with a disk, and a supervisor that starts the worker again."""
 
-    def __init__(self, world: World, number: int, checker: Checker) -> None:
+    def __init__(self, world: World, number: int, checker: Checker, kind: type[Worker] = Worker) -> None:
         self.world = world
+        self._kind = kind
         self.instance = f"w{number}"
         self.directory = world.disk.root / self.instance
         self.wall_offset_ms = 0
@@ -233,12 +248,13 @@ class Machine:
                 world.trace(f"{self.instance}: {what}")
                 world.happens("store damage")
                 world.happens(what)
+            self._kind.damage(self.directory, world)
         self._lives += 1
         self.worker = self._new(f"{self.instance}.{self._lives}", self.directory)
 
     def _new(self, name: str, directory: Path) -> Worker:
         directory.mkdir(parents=True, exist_ok=True)
-        worker = Worker(self.world, name, self.instance, directory, self._checker)
+        worker = self._kind(self.world, name, self.instance, directory, self._checker)
         worker.wall_offset_ms = self.wall_offset_ms
         worker.at_death.append(lambda: self._died(worker))
         self._checker.workers.append(worker)
