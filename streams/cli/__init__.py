@@ -1,40 +1,67 @@
-"""The command ``rejoinder``."""
+"""
+The command ``rejoinder``.
+
+A command's module is loaded when the command is asked for: a worker that starts again has better things to do than to
+wait for the libraries of the demo.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from streams.cli import acls, dead_letters, kafka, schemas, topics
-from streams.cli.commands import cancel, send
-from streams.cli.demo import demo
-from streams.cli.explain import explain
-from streams.cli.roles import email, orders, worker
-from streams.cli.settings import settings
 from streams.errors import RejoinderError
 
+_COMMANDS: Final = {
+    "demo": "demo:demo",
+    "worker": "roles:worker",
+    "orders": "roles:orders",
+    "email": "roles:email",
+    "send": "commands:send",
+    "cancel": "commands:cancel",
+    "explain": "explain:explain",
+    "settings": "settings:settings",
+    "dead-letters": "dead_letters:app",
+    "topics": "topics:app",
+    "acls": "acls:app",
+    "schemas": "schemas:app",
+    "kafka": "kafka:app",
+}
+"""In the order in which the help lists them: module and function, or module and group."""
+
+
+class _Commands(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 -- what it is called with.
+        """Return the commands' names."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """Load a command; None if there is none of this name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        found = getattr(import_module(f"streams.cli.{module}"), name)
+        if not isinstance(found, typer.Typer):
+            function, found = found, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            found.command()(function)
+        command = get_command(found)
+        command.name = cmd_name
+        return command
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="rejoinder",
     help="Answers each SendOrderConfirmationEmail command on Kafka with exactly one e-mail, or one clear failure.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command()(worker)
-app.command()(orders)
-app.command()(email)
-app.command()(send)
-app.command()(cancel)
-app.command()(explain)
-app.command()(settings)
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(topics.app, name="topics")
-app.add_typer(acls.app, name="acls")
-app.add_typer(schemas.app, name="schemas")
-app.add_typer(kafka.app, name="kafka")
 
 
 def _show_version(wanted: bool) -> None:

@@ -13,7 +13,9 @@ from streams.errors import ConfigurationError
 from streams.transport.acls import Acls, principals
 from topology.acls import Grant, Role, grants
 
-app = typer.Typer(help="The ACLs: what each role may do, and nothing beyond it.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False, help="The ACLs: what each role may do, and nothing beyond it.", no_args_is_help=True
+)
 
 Roles = Annotated[
     list[Role] | None, typer.Option("--role", help="Of this role only; may be repeated.", show_default=False)

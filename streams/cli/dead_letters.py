@@ -26,6 +26,7 @@ from topology.topics import DEAD_LETTERS
 LIMIT: Final = 50
 
 app = typer.Typer(
+    add_completion=False,
     help="Dead letters, the records that couldn't be handled: list them, look at one, put them back.",
     no_args_is_help=True,
 )

@@ -18,7 +18,9 @@ _START_S_MAX = 90.0
 _STOP_S_MAX = 30.0
 _ANSWER_S_MAX = 3.0
 
-app = typer.Typer(help="A real Apache Kafka on this machine, without a container.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False, help="A real Apache Kafka on this machine, without a container.", no_args_is_help=True
+)
 
 
 def default_directory() -> Path:

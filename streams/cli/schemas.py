@@ -10,7 +10,11 @@ from streams import registry
 from streams import settings as settings_module
 from streams.settings import PREFIX, Settings
 
-app = typer.Typer(help="The Avro schemas of the topics' records: check a change, register them.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False,
+    help="The Avro schemas of the topics' records: check a change, register them.",
+    no_args_is_help=True,
+)
 
 Url = Annotated[
     str | None,

@@ -10,7 +10,11 @@ from streams import settings as settings_module
 from streams.transport.topics import Cluster, Difference
 from topology.topics import TOPICS
 
-app = typer.Typer(help="The topics: create them, compare them with the declaration, list them.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False,
+    help="The topics: create them, compare them with the declaration, list them.",
+    no_args_is_help=True,
+)
 
 
 @app.command()

@@ -43,8 +43,8 @@ SAYS: Final = {
 
 def _commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found = [path]
-    for name, sub in getattr(command, "commands", {}).items():
-        found += _commands(sub, (*path, name))
+    for name in command.list_commands(None) if hasattr(command, "list_commands") else ():
+        found += _commands(command.get_command(None, name), (*path, name))
     return found
 
 
