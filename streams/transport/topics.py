@@ -35,9 +35,10 @@ _YOUNG_TOPIC: Final = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError._UNKNOWN_PARTITION,
         KafkaError._UNKNOWN_TOPIC,
+        KafkaError._NOENT,  # Of no partition that was asked for is there a leader.
     }
 )
-"""What the brokers say of a topic for a moment after its creation."""
+"""What the brokers, and librdkafka after them, say of a topic for a moment after its creation."""
 
 ROLES: Final = {
     Participant.PROCESS_MANAGER: "worker",
