@@ -46,7 +46,7 @@ _YOUNG_TOPIC: Final = frozenset(
         KafkaError._NOENT,  # librdkafka's own: "No leaders found", for none of the partitions asked for.
     }
 )
-"""What the brokers say of a topic for a moment after its creation."""
+"""What the brokers, and librdkafka after them, say of a topic for a moment after its creation."""
 
 ROLES: Final = {
     Participant.PROCESS_MANAGER: "worker",

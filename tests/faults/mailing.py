@@ -23,7 +23,7 @@ from tests.streams.services.conftest import SEND_EMAIL
 from topology.topics import EMAIL_COMMANDS, EMAIL_EVENTS, LEDGER_CHANGELOG
 
 SENT, FAILED = "communications.EmailSent", "communications.EmailFailed"
-SETTLED_S = 60.0
+SETTLED_S = 120.0
 
 
 class Mailing:
@@ -84,7 +84,8 @@ class Mailing:
         return {email_id: ledger.decode(row) for email_id, row in found.items() if row is not None}
 
     def wait_settled(self, email_ids: Sequence[str]) -> None:
-        """Wait until each of *email_ids* has a row that isn't in sending."""
+        """Wait until the service works on all partitions and each of *email_ids* has a row that isn't in sending."""
+        wait_for(lambda: self.service.partitions() == PARTITIONS, "the service is ready", SETTLED_S)
 
         def settled() -> bool:
             rows = self.rows()
