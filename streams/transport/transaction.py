@@ -130,6 +130,7 @@ class Transaction:
 
         Raises:
             SessionOver: see the module; also for a record that can't be produced at all.
+            ConfigurationError: the topic isn't ours to write any more.
         """
         deadline_s = time.monotonic() + CALL_S_MAX
         while True:
@@ -237,9 +238,7 @@ class Transaction:
             with contextlib.suppress(RejoinderError):
                 self.abort()
             self.state = State.OVER
-            raise ConfigurationError(
-                f"the broker refuses {name} of {self.id}: {error.name()}: {error.str()}; {granted_by(None)}"
-            ) from exc
+            raise self._over(exc, name) from exc
         if error.txn_requires_abort() and name != "abort_transaction":
             self.abort()
             raise Aborted(f"{name} of {self.id}: {error.name()}: {error.str()}") from exc
@@ -253,8 +252,12 @@ class Transaction:
             ) from exc
         raise self._over(exc, name) from exc
 
-    def _over(self, exc: KafkaException, name: str) -> SessionOver:
+    def _over(self, exc: KafkaException, name: str) -> RejoinderError:
         error: KafkaError = exc.args[0]
+        if error.code() in _RIGHTS:
+            return ConfigurationError(
+                f"the broker refuses {name} of {self.id}: {error.name()}: {error.str()}; {granted_by(None)}"
+            )
         if error.code() in _FENCED:
             open_s = time.monotonic() - self._began_s
             if open_s < self._timeout_s:

@@ -197,6 +197,22 @@ def test_right_that_was_taken_away_is_a_configuration_error(
     assert "abort_transaction" in producer.calls
 
 
+def test_topic_that_may_not_be_written_any_more_is_a_configuration_error(
+    transaction: Transaction, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Librdkafka may know it before it sends anything; a new session would know no better."""
+
+    def refuse(*_: Any) -> None:
+        raise KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no"))
+
+    monkeypatch.setattr(producer, "produce", refuse)
+    transaction.begin()
+    with pytest.raises(ConfigurationError, match=r"refuses produce of .*`rejoinder acls apply`"):
+        transaction.produce("t", 0, b"k", b"v", None)
+    assert State.OVER is transaction.state
+    assert "abort_transaction" in producer.calls
+
+
 def test_full_queue_waits_for_the_brokers(transaction: Transaction, producer: Producer) -> None:
     """Deliveries are served meanwhile, and the record isn't lost."""
     transaction.begin()
