@@ -173,7 +173,12 @@ def _cut_message(killer: Killer) -> None:
 
 
 def _install_clock(file: Path) -> None:
-    """Let the wall clock be ahead by what *file* says, in milliseconds; it is read anew all the time."""
+    """
+    Let the wall clock be ahead by what *file* says, in milliseconds; it is read anew all the time.
+
+    It is Python's alone, which is all that the product goes by. libfaketime moves the whole process's, but makes
+    librdkafka's timed waits as long as the clock was moved (tried, 0.9.10: a poll of half a second took an hour).
+    """
     wall_ns, wall_s = time.time_ns, time.time
 
     def ahead_ms() -> int:

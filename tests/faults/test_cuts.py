@@ -32,7 +32,9 @@ def wait_for_more(settings: Settings, count: int) -> None:
     wait_for(lambda: len(sent(settings)) >= before + count, f"{count} more e-mails", SETTLED_S)
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["reset", "silent"])
+@pytest.mark.parametrize(
+    "silent", [pytest.param(False, id="reset", marks=pytest.mark.chaos), pytest.param(True, id="silent")]
+)
 def test_worker_cut_from_the_only_broker_goes_on(
     kafka: LocalKafka, proxy: Proxy, unique: str, tmp_path: Path, silent: bool
 ) -> None:

@@ -104,6 +104,7 @@ def test_locked_database_is_waited_for(asked: Asked) -> None:
     assert queries == asked.answers()
 
 
+@pytest.mark.chaos
 def test_database_that_is_away_is_waited_for(asked: Asked) -> None:
     """Its file can't be opened, as a server can't be reached: the same, and no order is taken for unknown."""
     away = asked.file.with_suffix(".away")
