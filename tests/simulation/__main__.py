@@ -136,14 +136,14 @@ class Tally:
 
 def _many(options: argparse.Namespace) -> int:
     tally = Tally(options)
+    # Told to stop, it ends after the seed under way, with the figures of what was run.
+    told: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    # An interrupt ends it early, with the figures of what was run.
-    with contextlib.suppress(KeyboardInterrupt):
-        for result in _in_parallel(options.first, options.seeds, options.jobs, options.mutant, options.scenario):
-            tally.add(result)
-            if len(tally.failed) >= options.failures:
-                break
+        signal.signal(number, lambda number, _frame: told.append(number))
+    for result in _in_parallel(options.first, options.seeds, options.jobs, options.mutant, options.scenario):
+        tally.add(result)
+        if len(tally.failed) >= options.failures or told:
+            break
     missing = never_happened(tally.happened, SCENARIOS[options.scenario]) if options.complete else []
     for what in missing:
         print(f"FAILED: never happened: {what}", file=sys.stderr)
