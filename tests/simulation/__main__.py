@@ -8,16 +8,18 @@ Run seeds through the simulator.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import multiprocessing
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import nullcontext
+from typing import Any, Final
 
 from tests.simulation.disk import place_for_disks
 from tests.simulation.mutants import MUTANTS
@@ -25,7 +27,8 @@ from tests.simulation.plan import KINDS
 from tests.simulation.run import SCENARIOS, Result, never_happened, run
 from tests.simulation.seams import simulated
 
-_CHUNK = 25
+_CHUNK: Final = 25
+PROGRESS_S: Final = 5.0
 
 
 def results(first: int, count: int, mutant: str | None = None, scenario: str = "worker") -> Iterator[Result]:
@@ -34,7 +37,7 @@ def results(first: int, count: int, mutant: str | None = None, scenario: str = "
     try:
         # What lives for all seeds is left alone by the collector, which would go through it again and again.
         gc.freeze()
-        with simulated(), MUTANTS[mutant]() if mutant else nullcontext():
+        with simulated(), MUTANTS[mutant]() if mutant else contextlib.nullcontext():
             for seed in range(first, first + count):
                 yield run(seed, root, scenario=scenario)
     finally:
@@ -87,54 +90,75 @@ def _one(seed: int, trace: bool, only: frozenset[str] | None, scenario: str) -> 
     return 1 if result.violations else 0
 
 
-def _many(options: argparse.Namespace) -> int:
-    began_s = shown_s = time.monotonic()
-    cpu_s = time.process_time()
-    happened: Counter[str] = Counter()
-    failed: list[Result] = []
-    steps, simulated_s, done = 0, 0.0, 0
-    for result in _in_parallel(options.first, options.seeds, options.jobs, options.mutant, options.scenario):
-        done += 1
-        happened += result.happened
-        steps += result.steps
-        simulated_s += result.seconds
+class Tally:
+    """What came of the seeds so far."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.happened: Counter[str] = Counter()
+        self.failed: list[Result] = []
+        self.done = self.steps = 0
+        self.simulated_s = 0.0
+        self._began_s = self._shown_s = time.monotonic()
+        self._cpu_s = time.process_time()
+
+    def add(self, result: Result) -> None:
+        """Count *result*; say so if it failed, and now and then how far it is."""
+        self.done += 1
+        self.happened += result.happened
+        self.steps += result.steps
+        self.simulated_s += result.seconds
         if result.violations:
-            failed.append(result)
-            print(
-                f"seed {result.seed} FAILED: {result.violations[0]}\n  {command_line(result.seed, options.scenario)}",
-                file=sys.stderr,
-            )
-            if len(failed) >= options.failures:
-                break
-        if time.monotonic() - shown_s > 5:
-            shown_s = time.monotonic()
-            rate = done / (shown_s - began_s)
-            print(f"{done}/{options.seeds} seeds, {rate:.1f}/s, {len(failed)} failed", file=sys.stderr)
-    missing = never_happened(happened, SCENARIOS[options.scenario]) if options.complete else []
+            self.failed.append(result)
+            line = command_line(result.seed, self.options.scenario)
+            print(f"seed {result.seed} FAILED: {result.violations[0]}\n  {line}", file=sys.stderr, flush=True)
+        if time.monotonic() - self._shown_s > PROGRESS_S:
+            self._shown_s = time.monotonic()
+            rate = self.done / (self._shown_s - self._began_s)
+            line = f"{self.done}/{self.options.seeds} seeds, {rate:.1f}/s, {len(self.failed)} failed"
+            print(line, file=sys.stderr, flush=True)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures."""
+        cpu_ms = (time.process_time() - self._cpu_s) * 1000 / max(1, self.done)
+        return {
+            "scenario": self.options.scenario,
+            "first": self.options.first,
+            "seeds": self.done,
+            "failed": [result.seed for result in self.failed],
+            "seconds": round(time.monotonic() - self._began_s, 1),
+            "cpu_ms_per_seed": round(cpu_ms, 1) if self.options.jobs == 1 else None,
+            "steps": self.steps,
+            "simulated_hours": round(self.simulated_s / 3600, 1),
+            "happened": dict(sorted(self.happened.items())),
+        }
+
+
+def _many(options: argparse.Namespace) -> int:
+    tally = Tally(options)
+    # Told to stop, it ends after the seed under way, with the figures of what was run.
+    told: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: told.append(number))
+    for result in _in_parallel(options.first, options.seeds, options.jobs, options.mutant, options.scenario):
+        tally.add(result)
+        if len(tally.failed) >= options.failures or told:
+            break
+    missing = never_happened(tally.happened, SCENARIOS[options.scenario]) if options.complete else []
     for what in missing:
         print(f"FAILED: never happened: {what}", file=sys.stderr)
-    for result in failed[:1] if not options.mutant else []:
-        print(
-            f"fewer faults do: {command_line(result.seed, options.scenario, shrunk(result, options.scenario))}",
-            file=sys.stderr,
-        )
-    summary = {
-        "first": options.first,
-        "seeds": done,
-        "failed": [result.seed for result in failed],
-        "seconds": round(time.monotonic() - began_s, 1),
-        "cpu_ms_per_seed": round((time.process_time() - cpu_s) * 1000 / done, 1) if options.jobs == 1 else None,
-        "steps": steps,
-        "simulated_hours": round(simulated_s / 3600, 1),
-        "happened": dict(sorted(happened.items())),
-    }
+    if tally.failed and not options.mutant:
+        result = tally.failed[0]
+        line = command_line(result.seed, options.scenario, shrunk(result, options.scenario))
+        print(f"fewer faults do: {line}", file=sys.stderr)
+    summary = tally.summary()
     if options.json:
         print(json.dumps(summary))
     else:
-        for what, times in sorted(happened.items()):
+        for what, times in summary.pop("happened").items():
             print(f"{times:>10} {what}")
-        print(", ".join(f"{name} {value}" for name, value in summary.items() if name != "happened"))
-    return 1 if failed or missing else 0
+        print(", ".join(f"{name} {value}" for name, value in summary.items()))
+    return 1 if tally.failed or missing else 0
 
 
 def main() -> int:

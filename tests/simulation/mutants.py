@@ -40,7 +40,7 @@ def _write_first(self: Committer, works: Sequence[Work], metadata: Any) -> list[
     for work in works:
         if work.store is not None and (rows := work.batch.changes):
             work.store.write(rows, work.store.position, work.batch.now_ms, work.spent)
-    return _commit(self, [work._replace(store=None) for work in works], metadata)
+    return _commit(self, works, metadata)
 
 
 def _newest_metadata(self: Session, works: Sequence[Work], polled: Polled) -> bool:
