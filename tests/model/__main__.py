@@ -87,9 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         explored = explore(space, options.depth, options.states, report)
     except Found as exc:
         if replay(decide, rows.policies[0], exc.path) is None:
-            print(
-                "\nNo decision is to blame: it is the gate's promise, see tests/streams/test_gate.py, or the model errs."
-            )
+            print("\nNo decision is to blame: it is the gate's, see tests/streams/test_gate.py, or the model errs.")
         print(f"\n{exc.violation}\n", *(f"    {move.says}" for move in exc.path), sep="\n")
         print("\n", as_pytest(exc, rows.policies[0]), sep="")
         return 1
