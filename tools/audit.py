@@ -71,7 +71,8 @@ def check_service(osv_url: str | None) -> None:
 
 def locked() -> str:
     """Return all locked dependencies, of every extra and group, as requirements."""
-    command = ["uv", "export", "--frozen", "--all-extras", "--all-groups"]
+    # `uv run` says where it is itself, which need not be on PATH.
+    command = [os.environ.get("UV", "uv"), "export", "--frozen", "--all-extras", "--all-groups"]
     options = ["--no-emit-project", "--no-hashes", "--quiet"]
     return subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
