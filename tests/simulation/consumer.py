@@ -199,9 +199,9 @@ class Consumer:
 
     @property
     def owned_by_group(self) -> set[Place]:
-        """What both it and the group say that it owns."""
+        """What both it and the group say that it owns; nothing while a polled batch is in hand."""
         member = self._broker.group.members.get(self._member_id)
-        return set() if member is None or self._lost else self._owned & member.assigned
+        return set() if member is None or self._lost or self._deciding else self._owned & member.assigned
 
     def consumer_group_metadata(self) -> tuple[str, int]:
         """Return the member's id and epoch of now."""

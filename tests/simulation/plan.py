@@ -81,6 +81,17 @@ POINTS: Final = (
 )
 """Every point at which a process may be killed or frozen."""
 
+_RARE: Final = (
+    "consumer.close, leave",
+    "consumer.seek",
+    "producer.abort",
+    "producer.abort, done",
+    "producer.poll",
+    "store.remove",
+    "store.remove, half",
+)
+"""Points that most seeds never come to: aimed at more often."""
+
 MAIL_POINTS: Final = ("smtp.begin", "smtp.dot", "smtp.answer", "smtp.answered")
 """Those of the e-mail service besides."""
 
@@ -129,6 +140,8 @@ class Plan:
         self._aimed: dict[str, int] = {}
         for _ in range(random.randrange(5)):
             self._aimed[random.choice(points)] = random.choice((1, 1, 2, 3, 5, 10))
+        for _ in range(random.randrange(4)):
+            self._aimed[random.choice(_RARE)] = 1
 
     def on(self, kind: str) -> bool:
         """Whether *kind* may happen."""

@@ -11,7 +11,7 @@ import bisect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from schemas.catalog import Catalog, UnknownSchema
 from schemas.codec import Codec
@@ -78,6 +78,21 @@ def settings_of(instance: str) -> Settings:
     )
 
 
+class Configs(NamedTuple):
+    """librdkafka's configurations of one instance in one group; the settings read the environment for each."""
+
+    common: dict[str, Any]
+    member: dict[str, Any]
+    transactional: dict[str, Any]
+
+
+@cache
+def configs_of(instance: str, group: str) -> Configs:
+    """Return the configurations, made once."""
+    settings = settings_of(instance)
+    return Configs(config.common(settings), config.member(settings, group), config.transactional(settings, group))
+
+
 class WatchedClock(Clock):
     """The clock of one process, and when it was read."""
 
@@ -142,7 +157,8 @@ class Worker(Life):
         """Be the process."""
         self.clock = WatchedClock(self.world)
         settings = settings_of(self.instance)
-        self.end_offsets = EndOffsets(config.common(settings), settings.topic)
+        self.configs = configs_of(self.instance, self.group)
+        self.end_offsets = EndOffsets(self.configs.common, settings.topic)
         self.logic = self.open_logic()
         self._thread = SessionThread(self._open_session, self._crash)
         if self.stopped:
@@ -186,15 +202,15 @@ class Worker(Life):
         settings = settings_of(self.instance)
         group, changelog = self.group, settings.topic(self.changelog)
         names = {name: settings.topic(name) for name in self.inputs}
-        transaction = Transaction(config.transactional(settings, group))
+        transaction = Transaction(self.configs.transactional)
         self.session = WatchedSession(
             self.inputs,
             self.logic,
-            lambda listener: Member(config.member(settings, group), names, listener),
+            lambda listener: Member(self.configs.member, names, listener),
             transaction,
             Committer(transaction, settings.topic, changelog),
-            lambda stable: Restorer(config.common(settings), changelog, self._open_partition, stable),
-            GroupOffsets(config.common(settings), group, names),
+            lambda stable: Restorer(self.configs.common, changelog, self._open_partition, stable),
+            GroupOffsets(self.configs.common, group, names),
             self.end_offsets,
             self.clock,
             self.stores,
