@@ -131,10 +131,14 @@ class Registry:
             self._learn(self._remote, schema_id)
         except Unavailable:
             # What broke the connection may have broken the client.
-            remote, self._remote = self._remote, None
-            if remote is not None:
-                remote.close()
+            self.close()
             raise
+
+    def close(self) -> None:
+        """Let go of the connection; the next question makes a new one."""
+        remote, self._remote = self._remote, None
+        if remote is not None:
+            remote.close()
 
     def _count(self, now_s: float) -> None:
         self._questions = min(QUESTIONS_MAX, self._questions + (now_s - self._counted_s) * QUESTIONS_PER_S)

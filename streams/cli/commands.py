@@ -69,6 +69,7 @@ def _produce(record: str, fields: dict[str, Any]) -> None:
     topic = settings.topic(COMMANDS.name)
     producer.produce(topic, value, key, on_delivery=lambda error, _: errors.append(error))
     producer.flush(DELIVERY_S)
-    if errors != [None]:
+    # Not by `==`: a KafkaError that is compared with None leaves an exception set (confluent-kafka 2.16).
+    if not errors or errors[0] is not None:
         failure = refusals.failure(settings, errors[0] if errors else None, Role.SOURCE)
         raise type(failure)(f"{topic} didn't take the command: {failure}")

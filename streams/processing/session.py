@@ -95,7 +95,13 @@ class Session(Listener):
         self._aborts = 0
         self._closing = False
         metrics.SESSIONS.inc()
-        transaction.init()
+        try:
+            transaction.init()
+        except BaseException:
+            # Nobody will close what never began; a producer that the interpreter finds at its end can take it down.
+            transaction.close()
+            group_offsets.close()
+            raise
         self.member = open_member(self)
         self._restorer = open_restorer(self._offsets_stable) if open_restorer else None
 

@@ -48,7 +48,7 @@ class Member:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
 
-    def wait_stopped(self, timeout_s: float = 30) -> None:
+    def wait_stopped(self, timeout_s: float = 60) -> None:
         """Wait until it has stopped itself (SIGSTOP)."""
         deadline_s = time.monotonic() + timeout_s
         while Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":

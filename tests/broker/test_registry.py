@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,8 @@ def test_id_of_a_newer_release_is_learned_while_running(settings: Settings) -> N
     with pytest.raises(UnknownSchema, match=f"schema id {newer}"):
         opened.codec.decode_record(value)
 
-    opened.resolve(newer)
+    with closing(opened):
+        opened.resolve(newer)
 
     assert (SENT, EVENT) == opened.codec.decode_record(value)
 
@@ -142,7 +144,8 @@ def test_unknown_id_is_unknown_and_not_asked_for_again_at_once(
     """A 404 is an answer: the record is at fault. A flood of such records is no flood of questions."""
     register(settings)
     opened = open_registry(settings)
-    with pytest.raises(UnknownSchema, match=r"schema id 987654: schema registry http.* doesn't know it"):
+    expected = pytest.raises(UnknownSchema, match=r"schema id 987654: schema registry http.* doesn't know it")
+    with closing(opened), expected:
         opened.resolve(987_654)
 
     with monkeypatch.context() as patched:
