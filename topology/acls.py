@@ -111,7 +111,7 @@ def grants(role: Role, application_id: str, topic_prefix: str = "") -> list[Gran
         case Role.REDRIVER:
             found.append(Grant(Resource.GROUP, f"{application_id}-", Operation.DESCRIBE, prefixed=True))
             found.append(Grant(Resource.TRANSACTIONAL_ID, f"{application_id}-redrive", Operation.WRITE))
-        case Role.SOURCE:
+        case _:  # A source is in no group.
             pass
     return found
 
@@ -134,7 +134,7 @@ def _on_topic(role: Role, topic: Topic) -> list[Operation]:
             return (
                 [*operations, Operation.WRITE] if topic.is_input and Operation.WRITE not in operations else operations
             )
-        case Role.DEPLOYER:
+        case _:  # The deployer.
             # The position of a group is set by whoever may read the topic.
             looks = Operation.READ if topic.is_input else Operation.DESCRIBE
             return [Operation.CREATE, looks, Operation.ALTER_CONFIGS]
