@@ -80,15 +80,15 @@ def as_pytest(found: Found, policy: Policy) -> str:
     lines = [
         f"def test_{name}() -> None:",
         f'    """{promise[:1].upper()}{promise[1:]}. Found in {len(found.path)} moves."""',
-        f"    play = Play(decide, {_policy(policy)})",
+        f"    policy = {_policy(policy)}",
+        "    play = Play(decide, policy)",
     ]
     now_ms = 0
     for why, now_ms, message, other in steps(found.path):
-        lines.append(f"    # {why}")
         if other:
             lines.append(f"    play.policy = {_policy(other)}")
         if message:
-            lines.append(f"    play.say({now_ms}, {source(message)})")
+            lines.append(f"    play.say({now_ms}, {source(message)})  # {why}.")
     lines.append(f"    play.end({now_ms})")
     return _HEAD + "\n".join(lines) + "\n"
 

@@ -1,5 +1,8 @@
 """
 Breadth first through all states of a space: a counterexample is a shortest one.
+
+A state is a number, made of the numbers of its parts (a row, what was told, the channels): two states are one only if
+their parts are equal, byte for byte; nothing hangs on a hash.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ def test_one_command_in_any_order_at_any_time() -> None:
     assert set() == branches - rows.taken
 
 
+@pytest.mark.timeout(600)
 def test_two_commands_in_any_order_at_any_time() -> None:
     """All states: two commands, one version; waits as short as they can be."""
     explored = explore(Anything(Rows(decide, [world.SHORT]), 2, world.VERSIONS[:1]))
@@ -69,6 +70,22 @@ def test_two_commands_over_topics() -> None:
     rows = Rows(decide, [world.POLICY], overdue_ms_max=1)
     explored = explore(OverTopics(rows, 2, world.VERSIONS, duplicates=1, crashes=1, late=1), depth_max=6)
     assert 39_066 == explored.states
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7_200)
+def test_one_command_over_topics_to_the_end() -> None:
+    """All states of the protocol of one command: a minute on a quiet machine."""
+    explored = explore(OverTopics(Rows(decide, [world.POLICY]), 1, world.VERSIONS[:1]))
+    assert Explored(states=968_786, transitions=3_880_277, depth=37, complete=True) == explored
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7_200)
+def test_two_commands_of_two_versions_to_the_end() -> None:
+    """All states of two commands of which anything may be said at any time: minutes."""
+    explored = explore(Anything(Rows(decide, [world.POLICY]), 2, world.VERSIONS))
+    assert explored.complete
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -156,7 +156,7 @@ def test_any_lives() -> None:
 @pytest.mark.timeout(3_600)
 def test_many_long_lives() -> None:
     """Many more, and longer ones."""
-    long = settings(QUICK, max_examples=3_000, stateful_step_count=150, suppress_health_check=list(HealthCheck))
+    long = settings(QUICK, max_examples=1_000, stateful_step_count=100, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(Lives, settings=long)
 
 
