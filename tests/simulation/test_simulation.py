@@ -26,14 +26,14 @@ SEEDS = 60
 
 SEEDS_OF_MUTANTS = {
     "store written before the commit": 30,
-    "restore before offsets are stable": 300,
-    "group metadata of the commit": 2_000,
+    "restore before offsets are stable": 1_000,
+    "group metadata of the commit": 1_500,
     "checkpoint apart from its rows": 100,
     "deadlines without the gate": 30,
     "transactional id by chance": 100,
     "no seek back after an abort": 100,
-    "unknown outcome taken for an abort": 200,
-    "restore to the stable end only": 100,
+    "unknown outcome taken for an abort": 500,
+    "restore to the stable end only": 1_500,
     "store behind its changelog goes on": 100,
     "positions without the group's fence": 100,
     "half owned partitions run": 300,
