@@ -63,6 +63,7 @@ class OverTopics:
         self._asking: dict[tuple[int, int], int] = {}
         self._later: dict[int, int] = {}
         self._ended: dict[int, int] = {}
+        self._moves: dict[str, Move] = {}
         says = {name for number in range(1, commands + 1) for name in source_says(number)}
         says.update(map(orders_publishes, versions))
         nothing: frozenset[tuple[int, int]] = frozenset()
@@ -149,7 +150,7 @@ class OverTopics:
         moves = self._said.get(at)
         if moves is None:
             moves = self._said[at] = [
-                (Move(says), self._number(channels)) for says, channels in self._sides.moves(self.channels[at])
+                (self._move(says), self._number(channels)) for says, channels in self._sides.moves(self.channels[at])
             ]
         return moves
 
@@ -157,8 +158,15 @@ class OverTopics:
         done = self._read.get((at, topic))
         if done is None:
             name, channels = read(self.channels[at], topic)
-            done = self._read[at, topic] = Move(f"read: {name}", self._messages[name]), self._number(channels)
+            done = self._read[at, topic] = self._move(f"read: {name}", name), self._number(channels)
         return done
+
+    def _move(self, says: str, read: str | None = None) -> Move:
+        """Return one and the same move for the same words: there are millions of places to make it."""
+        move = self._moves.get(says)
+        if move is None:
+            move = self._moves[says] = Move(says, self._messages[read] if read else None)
+        return move
 
     def _after(self, at: int, kind: int) -> int:
         after = self._asking.get((at, kind))
