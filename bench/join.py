@@ -32,6 +32,8 @@ from topology.topics import COMMANDS, DETAILS, EMAIL_COMMANDS
 
 PARTITIONS = 4
 STALL_S = 60.0
+COMMAND = "communications.SendOrderConfirmationEmail"
+RETRIEVED = "orders.OrderDetailsRetrieved"
 
 
 def load(settings: Settings, pairs: int, apart: int) -> None:
@@ -52,18 +54,10 @@ def load(settings: Settings, pairs: int, apart: int) -> None:
     for number in range(pairs + apart):
         if number < pairs:
             order_id = f"order-{number:09}"
-            body = {"query_id": None, "retrieved_at": 0, "order": ORDER | {"order_id": order_id}}
-            produce(DETAILS.name, "orders.OrderDetailsRetrieved", order_id, body)
+            produce(DETAILS.name, RETRIEVED, order_id, details_fields(order_id))
         if number >= apart:
             order_id = f"order-{number - apart:09}"
-            command = {
-                "command_id": str(uuid.uuid4()),
-                "order_id": order_id,
-                "requested_at": 0,
-                "requested_by": "bench",
-                "locale": "en",
-            }
-            produce(COMMANDS.name, "communications.SendOrderConfirmationEmail", order_id, command)
+            produce(COMMANDS.name, COMMAND, order_id, command_fields(order_id))
         producer.poll(0)
     producer.flush(60)
 
@@ -80,6 +74,22 @@ ORDER: dict[str, Any] = {
     "total": 9985,
     "shipping_address": "Königstraße 1\n70173 Stuttgart",
 }
+
+
+def command_fields(order_id: str) -> dict[str, Any]:
+    """Return the first half of a pair: a command for *order_id* with an id of its own."""
+    return {
+        "command_id": str(uuid.uuid4()),
+        "order_id": order_id,
+        "requested_at": 0,
+        "requested_by": "bench",
+        "locale": "en",
+    }
+
+
+def details_fields(order_id: str) -> dict[str, Any]:
+    """Return the second half."""
+    return {"query_id": None, "retrieved_at": 0, "order": ORDER | {"order_id": order_id}}
 
 
 def watch(settings: Settings, workers: list[psutil.Process], pairs: int) -> dict[str, float]:

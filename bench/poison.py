@@ -17,7 +17,6 @@ import statistics
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from typing import Any, NamedTuple
 import psutil
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-from bench.join import ORDER, PARTITIONS, watch
+from bench.join import COMMAND, PARTITIONS, RETRIEVED, command_fields, details_fields, watch
 from schemas.catalog import Catalog
 from schemas.codec import Codec
 from streams import settings as settings_module
@@ -61,18 +60,10 @@ def records(pairs: int) -> list[tuple[Made, ...]]:
         some = []
         if number < pairs:
             order_id = f"order-{number:09}"
-            body = {"query_id": None, "retrieved_at": 0, "order": ORDER | {"order_id": order_id}}
-            some.append(_record(codec, DETAILS.name, "orders.OrderDetailsRetrieved", order_id, body))
+            some.append(_record(codec, DETAILS.name, RETRIEVED, order_id, details_fields(order_id)))
         if number >= APART:
             order_id = f"order-{number - APART:09}"
-            command = {
-                "command_id": str(uuid.uuid4()),
-                "order_id": order_id,
-                "requested_at": 0,
-                "requested_by": "bench",
-                "locale": "en",
-            }
-            some.append(_record(codec, COMMANDS.name, "communications.SendOrderConfirmationEmail", order_id, command))
+            some.append(_record(codec, COMMANDS.name, COMMAND, order_id, command_fields(order_id)))
         made.append(tuple(some))
     return made
 

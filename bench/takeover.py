@@ -27,7 +27,7 @@ from typing import NamedTuple, Self
 
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 
-from bench.join import ORDER
+from bench.join import COMMAND, RETRIEVED, command_fields, details_fields
 from schemas.catalog import Catalog
 from schemas.codec import Codec
 from streams import settings as settings_module
@@ -79,17 +79,9 @@ class Load:
         while not self._ending.wait(0.01):
             while sent < (time.monotonic() - began_s) * ORDERS_PER_SECOND:
                 order_id = str(uuid.uuid4())
-                command = {
-                    "command_id": str(uuid.uuid4()),
-                    "order_id": order_id,
-                    "requested_at": 0,
-                    "requested_by": "bench",
-                    "locale": "en",
-                }
-                details = {"query_id": None, "retrieved_at": 0, "order": ORDER | {"order_id": order_id}}
                 for topic, record, fields in (
-                    (COMMANDS, "communications.SendOrderConfirmationEmail", command),
-                    (DETAILS, "orders.OrderDetailsRetrieved", details),
+                    (COMMANDS, COMMAND, command_fields(order_id)),
+                    (DETAILS, RETRIEVED, details_fields(order_id)),
                 ):
                     value = codec.encode_record(record, fields)
                     producer.produce(self._settings.topic(topic.name), value, order_id.encode())

@@ -18,6 +18,9 @@ PARTITIONS: Final = 12
 RECORD_BYTES_MAX: Final = 1_048_576
 """The largest record of an input topic, the broker's own default."""
 
+KEY_BYTES_MAX: Final = 32_768
+"""The longest order id: it is written several times into what we produce."""
+
 _MARGIN_BYTES: Final = 65_536
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-ORDER_ID_BYTES_MAX: Final = 32_768
-"""Longer keys are refused by whoever reads them."""
+from topology.topics import KEY_BYTES_MAX
 
 
 def check_order_id(text: str) -> str:
@@ -21,8 +20,8 @@ def check_order_id(text: str) -> str:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise typer.BadParameter("an order id is UTF-8") from None
-    if not 0 < size <= ORDER_ID_BYTES_MAX:
-        raise typer.BadParameter(f"an order id has 1 to {ORDER_ID_BYTES_MAX} bytes, this one {size}")
+    if not 0 < size <= KEY_BYTES_MAX:
+        raise typer.BadParameter(f"an order id has 1 to {KEY_BYTES_MAX} bytes, this one {size}")
     return text
 
 

@@ -35,6 +35,7 @@ from topology.topics import (
     DETAILS,
     EMAIL_COMMANDS,
     EMAIL_EVENTS,
+    KEY_BYTES_MAX,
     OUTCOMES,
     PROCESSES_CHANGELOG,
     QUERIES,
@@ -46,9 +47,6 @@ SOURCE: Final = "/rejoinder/process-manager"
 
 ROW_BYTES_MAX: Final = PROCESSES_CHANGELOG.record_bytes_max - RECORD_BYTES_MAX
 """A row this large takes no further message: what one more may add would not fit into the changelog."""
-
-KEY_BYTES_MAX: Final = 32_768
-"""An order id is written several times into what we produce."""
 
 TRACEPARENT_CHARS: Final = 55
 """W3C's length of version 00; a longer one would be carried along for as long as its process is remembered."""

@@ -366,12 +366,14 @@ class Session(Listener):
     def _take_places(self) -> None:
         """Go on with the partitions of which it is known now where to read from."""
         answers = self._places.answers()
+        held = set()
         for tp, offset in answers.items():
             if offset < 0:
                 tell_held(tp, "the group has no committed position")
+                held.add(tp.partition)
             else:
                 self.member.place(tp, offset)
-        for number in {tp.partition for tp in answers} - {tp.partition for tp, offset in answers.items() if offset < 0}:
+        for number in {tp.partition for tp in answers} - held:
             task = self.tasks[number]
             task.phase = Phase.WAITING
             if self._restorer is None or task.store is not None:

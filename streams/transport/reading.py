@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicCollection, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from streams.errors import Unavailable
 from streams.settings import Settings
 from streams.transport import config
+from streams.transport.refusals import Admin
+from topology.acls import Role
 
 ANSWER_S: Final = 15.0
 STALL_S: Final = 60.0
@@ -48,17 +50,17 @@ class TopicReader:
 
     Raises from all methods:
         Unavailable: no broker answers in time, or not with what was asked for.
+        ConfigurationError: they don't let us in, or don't let us read it.
     """
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self._settings = settings
         self._topic = topic
-        # Held by name: a collected client never resolves its futures.
-        self._admin = AdminClient(config.common(settings))
+        self._admin = Admin(settings)
 
     def topic_id(self) -> str:
         """Return the topic's id: one that is deleted and created anew has another."""
-        asked = self._admin.describe_topics(TopicCollection([self._topic]), request_timeout=ANSWER_S)
+        asked = self._admin.client.describe_topics(TopicCollection([self._topic]), request_timeout=ANSWER_S)
         return str(self._answer(asked[self._topic]).topic_id)
 
     def spans(self, partitions: int, *, since_ms: int | None = None, stable: bool) -> dict[int, Span]:
@@ -77,14 +79,11 @@ class TopicReader:
     def _offsets(self, partitions: int, spec: OffsetSpec, *, stable: bool) -> dict[int, int]:
         level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
         asked = {TopicPartition(self._topic, number): spec for number in range(partitions)}
-        found = self._admin.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_S)
+        found = self._admin.client.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_S)
         return {tp.partition: int(self._answer(future).offset) for tp, future in found.items()}
 
     def _answer(self, future: Any) -> Any:
-        try:
-            return future.result(ANSWER_S * 2)
-        except KafkaException as exc:
-            raise self._unavailable(exc.args[0].str()) from exc
+        return self._admin.result(future, ANSWER_S * 2, Role.OPERATOR)
 
     def _unavailable(self, why: str) -> Unavailable:
         return Unavailable(f"{self._topic} at {self._settings.bootstrap_servers} can't be read: {why}; try again")
@@ -95,7 +94,7 @@ class TopicReader:
         if not left:
             return
         # A group is what librdkafka wants; a reader that is only assigned to and never commits doesn't join it.
-        consumer = Consumer(_READER | config.common(self._settings) | {"group.id": "rejoinder-reading"} | _READER)
+        consumer = Consumer(config.common(self._settings) | {"group.id": "rejoinder-reading"} | _READER)
         try:
             consumer.assign([TopicPartition(self._topic, number, spans[number].start) for number in left])
             moved_s = time.monotonic()

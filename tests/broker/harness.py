@@ -200,6 +200,17 @@ class Worker:
         assert not self._thread.is_alive()
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return what a process is told that works on the topics of `settings_for`."""
+    return {
+        "REJOINDER_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "REJOINDER_TOPIC_PREFIX": settings.topic_prefix,
+        "REJOINDER_APPLICATION_ID": settings.application_id,
+        "REJOINDER_PARTITIONS": str(PARTITIONS),
+        "REJOINDER_TRANSACTION_TIMEOUT": "10s",
+    }
+
+
 def produce(settings: Settings, topic: str, values: Mapping[str, bytes]) -> None:
     """Produce *values* by key, murmur2-partitioned, as outside programs do."""
     servers = settings.bootstrap_servers
@@ -227,7 +238,11 @@ def read_all(settings: Settings, topic: str, isolation: str = "read_committed", 
             "auto.offset.reset": "error",
         }
     )
-    name = settings.topic(topic)
+    return read_to_end(consumer, settings.topic(topic), timeout_s)
+
+
+def read_to_end(consumer: Consumer, name: str, timeout_s: float = 30) -> list[Any]:
+    """Return all that *consumer*, which is told of ends and is closed then, finds in the topic the cluster calls so."""
     consumer.assign([TopicPartition(name, number, 0) for number in range(PARTITIONS)])
     found: list[Any] = []
     ended: set[int | None] = set()

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from schemas.codec import FRAME_BYTES, frame
-from streams.processing.process_manager import KEY_BYTES_MAX
-from topology.topics import RECORD_BYTES_MAX
+from topology.topics import KEY_BYTES_MAX, RECORD_BYTES_MAX
 
 UNKNOWN_ID: Final = 0x0FFFFF
 

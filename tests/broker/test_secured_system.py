@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec, ResourceType
 
 from schemas.catalog import Catalog
@@ -23,7 +23,7 @@ from schemas.codec import Codec
 from streams.demo.system import RoleProcess, System
 from streams.local.smtp import LocalSmtp, Stage
 from streams.services.orders.database import Database
-from tests.broker.harness import PARTITIONS, wait_for
+from tests.broker.harness import PARTITIONS, read_to_end, wait_for
 from tests.broker.secured import Deployment, SecuredKafka, password_of, rejoinder
 from topology import ids
 from topology.acls import Role
@@ -158,19 +158,7 @@ class World:
             | {"group.id": group, "isolation.level": "read_committed", "enable.partition.eof": True}
             | {"enable.auto.commit": False}
         )
-        consumer.assign([TopicPartition(self.topic(topic), number, 0) for number in range(PARTITIONS)])
-        found: list[Any] = []
-        ended: set[int | None] = set()
-        while len(ended) < PARTITIONS:
-            for message in consumer.consume(1_000, 5):
-                error = message.error()
-                if error is None:
-                    found.append(message)
-                else:
-                    assert error.code() == KafkaError._PARTITION_EOF, error
-                    ended.add(message.partition())
-        consumer.close()
-        return found
+        return read_to_end(consumer, self.topic(topic))
 
     def outcomes(self) -> dict[str, str]:
         """Return how each order ended, as an outsider reads it."""

@@ -27,7 +27,7 @@ from streams.local.smtp import LocalSmtp
 from streams.services.email import ledger
 from streams.services.orders.database import Database
 from streams.settings import Settings
-from tests.broker.harness import PARTITIONS, produce, read_all, settings_for, wait_for
+from tests.broker.harness import PARTITIONS, environment_of, produce, read_all, settings_for, wait_for
 from topology import ids
 from topology.topics import COMMANDS, DETAILS, EMAIL_COMMANDS, LEDGER_CHANGELOG, OUTCOMES, QUERIES
 
@@ -47,12 +47,7 @@ class World:
         self.smtp = LocalSmtp(None)
         self.smtp.start()
         self.database_url = f"sqlite:///{directory / 'orders.sqlite'}"
-        self.environment = {
-            "REJOINDER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "REJOINDER_TOPIC_PREFIX": f"{name}.",
-            "REJOINDER_APPLICATION_ID": name,
-            "REJOINDER_PARTITIONS": str(PARTITIONS),
-            "REJOINDER_TRANSACTION_TIMEOUT": "10s",
+        self.environment = environment_of(self.settings) | {
             "REJOINDER_SMTP_URL": self.smtp.url,
             "REJOINDER_DATABASE_URL": self.database_url,
             "REJOINDER_RETRY_FIRST": "1s",

@@ -19,6 +19,7 @@ from tests.broker.harness import (
     PARTITIONS,
     committed,
     ends,
+    environment_of,
     keys,
     produce,
     sent,
@@ -49,12 +50,7 @@ def settings(kafka: LocalKafka, unique: str) -> Settings:
 @pytest.fixture
 def environment(settings: Settings) -> dict[str, str]:
     """Return what a worker process of *settings* is told."""
-    return {
-        "REJOINDER_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "REJOINDER_TOPIC_PREFIX": settings.topic_prefix,
-        "REJOINDER_APPLICATION_ID": settings.application_id,
-        "REJOINDER_PARTITIONS": str(PARTITIONS),
-        "REJOINDER_TRANSACTION_TIMEOUT": "10s",
+    return environment_of(settings) | {
         "REJOINDER_ASK": "never",
         "REJOINDER_BATCH_RECORDS": "200",
     }

@@ -17,7 +17,7 @@ from streams.local.kafka import LocalKafka
 from streams.local.smtp import LocalSmtp
 from streams.services.email import ledger
 from streams.settings import Settings
-from tests.broker.harness import PARTITIONS, produce, read_all, settings_for, wait_for
+from tests.broker.harness import PARTITIONS, environment_of, produce, read_all, settings_for, wait_for
 from tests.faults.role import RoleProcess
 from tests.streams.services.conftest import SEND_EMAIL
 from topology.topics import EMAIL_COMMANDS, EMAIL_EVENTS, LEDGER_CHANGELOG
@@ -35,16 +35,15 @@ class Mailing:
         self.codec = Codec(Catalog.from_files())
         self.smtp = LocalSmtp(None)
         self.smtp.start()
-        environment = {
-            "REJOINDER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "REJOINDER_TOPIC_PREFIX": f"{name}.",
-            "REJOINDER_APPLICATION_ID": name,
-            "REJOINDER_PARTITIONS": str(PARTITIONS),
-            "REJOINDER_TRANSACTION_TIMEOUT": "10s",
-            "REJOINDER_SMTP_URL": self.smtp.url,
-            "REJOINDER_EMAIL_CONCURRENCY": "1",
-            "REJOINDER_LOG_FORMAT": "json",
-        } | {f"REJOINDER_{name.upper()}": value for name, value in settings.items()}
+        environment = (
+            environment_of(self.settings)
+            | {
+                "REJOINDER_SMTP_URL": self.smtp.url,
+                "REJOINDER_EMAIL_CONCURRENCY": "1",
+                "REJOINDER_LOG_FORMAT": "json",
+            }
+            | {f"REJOINDER_{name.upper()}": value for name, value in settings.items()}
+        )
         self.service = RoleProcess("email", "email-0", directory, environment)
         self._ids: list[str] = []
 

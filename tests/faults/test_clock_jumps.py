@@ -14,7 +14,16 @@ from schemas.codec import Codec
 from streams.local.kafka import LocalKafka
 from streams.processing import clock as clock_module
 from streams.settings import Settings
-from tests.broker.harness import PARTITIONS, Worker, keys, produce, read_all, sent, settings_for, wait_for
+from tests.broker.harness import (
+    Worker,
+    environment_of,
+    keys,
+    produce,
+    read_all,
+    sent,
+    settings_for,
+    wait_for,
+)
 from tests.broker.test_deadlines import HOUR_MS, Wall, joining_within, outcomes
 from tests.faults.check import check, settle
 from tests.faults.role import RoleProcess
@@ -79,12 +88,7 @@ class Asking:
         self.settings: Settings = settings_for(kafka.bootstrap_servers, name)
         self.clock = directory / "ahead_ms"
         self.clock.write_text("0")
-        environment = {
-            "REJOINDER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "REJOINDER_TOPIC_PREFIX": f"{name}.",
-            "REJOINDER_APPLICATION_ID": name,
-            "REJOINDER_PARTITIONS": str(PARTITIONS),
-            "REJOINDER_TRANSACTION_TIMEOUT": "10s",
+        environment = environment_of(self.settings) | {
             "REJOINDER_LOG_FORMAT": "json",
         }
         self.worker = RoleProcess("worker", "worker-0", directory, environment | more, {"FAULT_CLOCK": str(self.clock)})

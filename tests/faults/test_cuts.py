@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,14 @@ def wait_for_more(settings: Settings, count: int) -> None:
     """Wait until *count* more orders have their e-mails."""
     before = len(sent(settings))
     wait_for(lambda: len(sent(settings)) >= before + count, f"{count} more e-mails", SETTLED_S)
+
+
+def check_restored(settings: Settings, topics: Settings, orders: Sequence[str], directory: Path) -> None:
+    """Start a worker of *settings* once more on *directory*, and check all that it has then."""
+    with Worker(settings, directory) as worker:
+        wait_for(lambda: len(worker.running()) == PARTITIONS, "its stores are restored")
+        settle(topics, worker, orders, SETTLED_S)
+    check(topics, orders, directory)
 
 
 @pytest.mark.parametrize(
@@ -70,10 +78,7 @@ def test_worker_cut_beyond_its_session_is_replaced_and_comes_back(
             wait_for_more(settings, 100)
         settle(settings, first, orders, SETTLED_S)
         assert None is second.crashed
-    with Worker(staying, tmp_path / "staying") as last:
-        wait_for(lambda: len(last.running()) == PARTITIONS, "its stores are restored")
-        settle(settings, last, orders, SETTLED_S)
-    check(settings, orders, tmp_path / "staying")
+    check_restored(staying, settings, orders, tmp_path / "staying")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +109,4 @@ def test_worker_cut_from_one_of_three_brokers(
         wait_for_mails(settings, orders, SETTLED_S)
         settle(settings, first, orders, SETTLED_S)
         assert None is second.crashed
-    with Worker(staying, tmp_path / "staying") as last:
-        wait_for(lambda: len(last.running()) == PARTITIONS, "its stores are restored")
-        settle(settings, last, orders, SETTLED_S)
-    check(settings, orders, tmp_path / "staying")
+    check_restored(staying, settings, orders, tmp_path / "staying")

@@ -15,7 +15,7 @@ from schemas.codec import Codec
 from streams.local.kafka import LocalKafka
 from streams.services.orders.database import Database
 from streams.settings import Settings
-from tests.broker.harness import PARTITIONS, produce, read_all, settings_for, wait_for
+from tests.broker.harness import environment_of, produce, read_all, settings_for, wait_for
 from tests.faults.role import RoleProcess
 from topology.topics import DETAILS, QUERIES
 
@@ -36,12 +36,7 @@ class Asked:
         with Database(url) as database:
             database.create_schema()
             self.orders = database.seed(ORDERS)
-        environment = {
-            "REJOINDER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "REJOINDER_TOPIC_PREFIX": f"{name}.",
-            "REJOINDER_APPLICATION_ID": name,
-            "REJOINDER_PARTITIONS": str(PARTITIONS),
-            "REJOINDER_TRANSACTION_TIMEOUT": "10s",
+        environment = environment_of(self.settings) | {
             "REJOINDER_DATABASE_URL": url,
             "REJOINDER_LOG_FORMAT": "json",
         }

@@ -15,13 +15,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from streams.cli import app
-from streams.cli.arguments import ORDER_ID_BYTES_MAX, check_order_id
+from streams.cli.arguments import check_order_id
 from streams.cli.explain import _show
 from streams.errors import RejoinderError
 from streams.monitor.explain import explain as explained
 from streams.transport.partitioner import partition_of
 from tests.streams.manager import Manager
 from topology.policy import Policy
+from topology.topics import KEY_BYTES_MAX
 
 EXAMPLES: Final = 100
 
@@ -38,14 +39,14 @@ COMMAND_ID: Final = "84cb5261-7fa3-5e40-bcde-776adb8b06ba"
 @given(ids)
 @example("")
 @example("\udcff")
-@example("é" * ORDER_ID_BYTES_MAX)
+@example("é" * KEY_BYTES_MAX)
 @example("--help")
 def test_any_text_is_an_order_id_or_refused(text: str) -> None:
     """Before anything is asked or produced."""
     try:
         order_id = check_order_id(text)
     except typer.BadParameter:
-        assert not text or len(text) > ORDER_ID_BYTES_MAX // 4 or any("\udc80" <= c <= "\udcff" for c in text)
+        assert not text or len(text) > KEY_BYTES_MAX // 4 or any("\udc80" <= c <= "\udcff" for c in text)
         return
     assert 0 <= partition_of(order_id.encode(), 12) < 12
     assert order_id == unquote(quote(order_id, safe=""))
