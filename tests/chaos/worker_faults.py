@@ -93,21 +93,21 @@ class WorkerFaults(Moments):
             self.wait_all_owned()
             leaver, victim = self._random.sample(system.running, 2)
             log = Log(victim.log)
-            joins = self._random.random() < 0.5
-            if joins:
-                (joiner,) = [worker for worker in system.workers if not worker.running][:1]
-                system.start(joiner)
-            else:
+            # After a join that moved nothing there is nobody left to come.
+            idle = [worker for worker in system.workers if not worker.running]
+            joiner = idle[0] if self._random.random() < 0.5 and idle else None
+            if joiner is None:
                 system.leave(leaver)
+            else:
+                system.start(joiner)
             moved: list[str] = []
             self._follow(log, partial(_moves, moved), partial(bool, moved), victim)
             self._sigkill(victim)
-            if not joins:
+            if joiner is None:
                 system.stop(leaver)
             if moved:
-                return f"{victim.name}, which had just {moved[0]}, as {(joiner if joins else leaver).name} " + (
-                    "came" if joins else "went"
-                )
+                cause = f"{leaver.name} went" if joiner is None else f"{joiner.name} came"
+                return f"{victim.name}, which had just {moved[0]}, as {cause}"
         raise NotHappened("no partition moved")
 
     def _follow(
