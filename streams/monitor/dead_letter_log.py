@@ -60,13 +60,12 @@ class DeadLetterLog:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.topic = settings.topic(DEAD_LETTERS.name)
-        actual = Cluster(settings).actual([DEAD_LETTERS, REDRIVES])
-        if missing := [topic.name for topic in (DEAD_LETTERS, REDRIVES) if topic.name not in actual]:
+        self._partitions = Cluster(settings).partitions([DEAD_LETTERS, REDRIVES])
+        if missing := [topic.name for topic in (DEAD_LETTERS, REDRIVES) if topic.name not in self._partitions]:
             raise ConfigurationError(
                 f"no topic {', '.join(map(settings.topic, missing))} at {settings.bootstrap_servers}; "
                 "run `rejoinder topics apply`"
             )
-        self._partitions = {name: topic.partitions for name, topic in actual.items()}
         self._letters = TopicReader(settings, self.topic)
         self._topic_id = self._letters.topic_id()
 

@@ -122,8 +122,8 @@ def rules_of(settings: Settings, now_ms: int, *, force: bool) -> Rules:
     Raises:
         Unavailable: no broker answers.
     """
-    actual = Cluster(settings).actual([topic for topic in TOPICS if topic.is_input])
-    partitions = {settings.topic(name): topic.partitions for name, topic in actual.items()}
+    found = Cluster(settings).partitions(topic for topic in TOPICS if topic.is_input)
+    partitions = {settings.topic(name): count for name, count in found.items()}
     return Rules(partitions, settings.finished_ttl, now_ms, force)
 
 

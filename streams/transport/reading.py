@@ -93,8 +93,10 @@ class TopicReader:
         left = {number: span.end for number, span in spans.items() if span.start < span.end}
         if not left:
             return
-        # A group is what librdkafka wants; a reader that is only assigned to and never commits doesn't join it.
-        consumer = Consumer(config.common(self._settings) | {"group.id": "rejoinder-reading"} | _READER)
+        # librdkafka asks who coordinates the group, though we are only assigned to partitions and never commit: it has
+        # to be one of ours, which the role may describe.
+        own = {"group.id": f"{self._settings.application_id}-reading"}
+        consumer = Consumer(config.common(self._settings) | own | _READER)
         try:
             consumer.assign([TopicPartition(self._topic, number, spans[number].start) for number in left])
             moved_s = time.monotonic()

@@ -24,6 +24,7 @@ from confluent_kafka.admin import (
     NewTopic,
     OffsetSpec,
     ResourceType,
+    TopicMetadata,
 )
 
 from streams.errors import ConfigurationError, RejoinderError, Unavailable
@@ -82,13 +83,9 @@ class Cluster:
         self._admin = self._held.client
 
     def actual(self, topics: Iterable[Topic]) -> dict[str, Actual]:
-        """Return those of *topics* that exist, by their declared names."""
+        """Return those of *topics* that exist, by their declared names; needs the right to see their configuration."""
         by_name = {self._settings.topic(topic.name): topic.name for topic in topics}
-        try:
-            found = self._admin.list_topics(timeout=CALL_S).topics
-        except KafkaException as exc:
-            raise self._unavailable(exc) from exc
-        there = {name: found[name] for name in by_name if name in found}
+        there = self._metadata(by_name)
         resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in there}
         configs = self._admin.describe_configs(list(resources.values()), request_timeout=CALL_S) if there else {}
         return {
@@ -99,6 +96,18 @@ class Cluster:
             )
             for name, metadata in there.items()
         }
+
+    def partitions(self, topics: Iterable[Topic]) -> dict[str, int]:
+        """Return how many partitions those of *topics* have that we may see, by their declared names."""
+        by_name = {self._settings.topic(topic.name): topic.name for topic in topics}
+        return {by_name[name]: len(metadata.partitions) for name, metadata in self._metadata(by_name).items()}
+
+    def _metadata(self, names: Iterable[str]) -> dict[str, TopicMetadata]:
+        try:
+            found = self._admin.list_topics(timeout=CALL_S).topics
+        except KafkaException as exc:
+            raise self._unavailable(exc) from exc
+        return {name: found[name] for name in names if name in found}
 
     def differences(self, topics: Sequence[Topic] = TOPICS) -> list[Difference]:
         """Return what differs from the declaration."""

@@ -260,6 +260,26 @@ def test_dead_letters_are_written_and_read_with_just_the_granted_rights(world: W
     wait_for(lambda: len(world.read(Role.OPERATOR, DEAD_LETTERS.name)) == before + 3, "three dead letters")
 
 
+def test_dead_letters_are_listed_and_put_back_with_just_the_granted_rights(world: World) -> None:
+    """By the commands that people use: they are put back, and refused once more."""
+    producer = Producer(world.client(Role.REDRIVER) | {"partitioner": "murmur2_random"})
+    before = len(world.read(Role.OPERATOR, DEAD_LETTERS.name))
+    producer.produce(world.topic(COMMANDS.name), b"canary.again@example.com", b"order-again")
+    assert producer.flush(30) == 0
+    wait_for(lambda: len(world.read(Role.OPERATOR, DEAD_LETTERS.name)) == before + 1, "a dead letter")
+    environments = {role: world.environment(role) for role in (Role.OPERATOR, Role.REDRIVER)}
+    for environment in environments.values():
+        del environment["REJOINDER_KAFKA_DEBUG"]
+    listed = rejoinder(["dead-letters", "list", "--json"], environments[Role.OPERATOR])
+    assert 0 == listed.returncode, listed.stderr
+    letters = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert before + 1 == len(letters)
+    (letter,) = [letter for letter in letters if letter["key"] == "order-again"]
+    ran = rejoinder(["dead-letters", "redrive", letter["letter"]], environments[Role.REDRIVER])
+    assert 0 == ran.returncode, ran.stderr
+    wait_for(lambda: len(world.read(Role.OPERATOR, DEAD_LETTERS.name)) == before + 2, "it is refused again")
+
+
 def _get(url: str, headers: Mapping[str, str]) -> str:
     asked = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - our own.
     with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310 - our own.
