@@ -16,9 +16,9 @@ from typing import Final
 from pydantic import SecretStr
 
 from streams.errors import ConfigurationError
+from streams.masking import MASK
 
 FILE_SUFFIX: Final = "_FILE"
-MASK: Final = "***"
 SECRET_BYTES_MAX: Final = 65_536
 
 _SECRET_PROPERTY: Final = re.compile(

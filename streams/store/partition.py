@@ -42,7 +42,7 @@ _CHECKPOINT: Final = b"mcheckpoint"
 log = structlog.get_logger(__name__)
 
 _INSTANT: Final = struct.Struct(">q")
-_NUMBERS: Final = struct.Struct(">qqq")
+_NUMBERS: Final = struct.Struct(">qq")
 _NEVER_BYTES: Final = _INSTANT.pack(NEVER)
 _ROW_BYTES_MIN: Final = 9
 _key_of: Final = itemgetter(0)
@@ -56,13 +56,11 @@ class Checkpoint(NamedTuple):
         position: The next changelog offset.
         topic_id: The changelog topic's id; a topic that is deleted and created anew has another.
         written_at_ms: Everything from *position* on was written to the changelog after this, Unix milliseconds.
-        clock_ms: The partition's clock, Unix milliseconds, which never goes back; 0 before the first batch.
     """
 
     position: int
     topic_id: str
     written_at_ms: int
-    clock_ms: int
 
 
 class Figures(NamedTuple):
@@ -165,7 +163,7 @@ class Partition:
                 delete(_DUE + was + key)
             if due != _NEVER_BYTES:
                 deadlines.append(_DUE + due + key)
-        checkpoint = self._checkpoint._replace(position=position, written_at_ms=now_ms, clock_ms=now_ms)
+        checkpoint = self._checkpoint._replace(position=position, written_at_ms=now_ms)
         self._apply(batch, deadlines, checkpoint)
 
     def load(
@@ -198,8 +196,7 @@ class Partition:
                 if len(value) < _ROW_BYTES_MIN:
                     raise Bug(f"{self.path}: the changelog's last value of {key!r} before {position} is no row")
                 deadlines.append(_DUE + due + key)
-        clock_ms = self._checkpoint.clock_ms if self._checkpoint else 0
-        self._apply(batch, deadlines, Checkpoint(position, topic_id, written_at_ms, clock_ms))
+        self._apply(batch, deadlines, Checkpoint(position, topic_id, written_at_ms))
 
     def due(self, now_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """Return index entries up to *now_ms*, the earliest first, *limit* at most: due time and key."""
@@ -310,13 +307,13 @@ class Partition:
 
 
 def _encoded(checkpoint: Checkpoint) -> bytes:
-    position, topic_id, written_at_ms, clock_ms = checkpoint
-    return _NUMBERS.pack(position, written_at_ms, clock_ms) + topic_id.encode()
+    position, topic_id, written_at_ms = checkpoint
+    return _NUMBERS.pack(position, written_at_ms) + topic_id.encode()
 
 
 def _decoded(data: bytes) -> Checkpoint:
-    position, written_at_ms, clock_ms = _NUMBERS.unpack_from(data)
-    return Checkpoint(position, data[_NUMBERS.size :].decode(), written_at_ms, clock_ms)
+    position, written_at_ms = _NUMBERS.unpack_from(data)
+    return Checkpoint(position, data[_NUMBERS.size :].decode(), written_at_ms)
 
 
 def error_of(path: Path, text: str) -> RejoinderError:

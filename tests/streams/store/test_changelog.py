@@ -16,7 +16,7 @@ BOUNDS = Bounds(10, 50)
 @pytest.mark.parametrize("position", [10, 30, 50])
 def test_rows_stay_when_everything_since_is_in_the_log(position: int) -> None:
     """From the log's start up to its end, both included, reading goes on at the checkpoint."""
-    checkpoint = Checkpoint(position, "id", NOW_MS - 6 * DAY_MS, 0)
+    checkpoint = Checkpoint(position, "id", NOW_MS - 6 * DAY_MS)
 
     assert Begin(position, "") == begin(checkpoint, FACTS, BOUNDS, NOW_MS)
 
@@ -25,10 +25,10 @@ def test_rows_stay_when_everything_since_is_in_the_log(position: int) -> None:
     ("checkpoint", "because"),
     [
         (None, "new"),
-        (Checkpoint(30, "other", NOW_MS, 0), "created anew"),
-        (Checkpoint(51, "id", NOW_MS, 0), "beyond the end 50"),
-        (Checkpoint(9, "id", NOW_MS, 0), "before the start 10"),
-        (Checkpoint(30, "id", NOW_MS - 6 * DAY_MS - 1, 0), "older than tombstones"),
+        (Checkpoint(30, "other", NOW_MS), "created anew"),
+        (Checkpoint(51, "id", NOW_MS), "beyond the end 50"),
+        (Checkpoint(9, "id", NOW_MS), "before the start 10"),
+        (Checkpoint(30, "id", NOW_MS - 6 * DAY_MS - 1), "older than tombstones"),
     ],
 )
 def test_everything_is_restored_otherwise(checkpoint: Checkpoint | None, because: str) -> None:
@@ -43,5 +43,5 @@ def test_short_retention_of_tombstones_leaves_half_of_it() -> None:
     """With Kafka's default of one day, a margin of a day would make every restore a full one."""
     facts = Facts("id", DAY_MS)
 
-    assert "" == begin(Checkpoint(30, "id", NOW_MS - DAY_MS // 2, 0), facts, BOUNDS, NOW_MS).because
-    assert "" != begin(Checkpoint(30, "id", NOW_MS - DAY_MS // 2 - 1, 0), facts, BOUNDS, NOW_MS).because
+    assert "" == begin(Checkpoint(30, "id", NOW_MS - DAY_MS // 2), facts, BOUNDS, NOW_MS).because
+    assert "" != begin(Checkpoint(30, "id", NOW_MS - DAY_MS // 2 - 1), facts, BOUNDS, NOW_MS).because

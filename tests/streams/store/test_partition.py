@@ -120,7 +120,7 @@ def test_load_keeps_the_last_value_of_each_key(partition: Partition) -> None:
     partition.load(rows, 5, TOPIC_ID, 77)
 
     assert [None, row(3)] == partition.get_many([b"a", b"b"])
-    assert Checkpoint(5, TOPIC_ID, 77, 0) == partition.checkpoint()
+    assert Checkpoint(5, TOPIC_ID, 77) == partition.checkpoint()
 
 
 def test_everything_survives_closing(path: Path) -> None:
@@ -136,7 +136,7 @@ def test_everything_survives_closing(path: Path) -> None:
     again = restored(path)
     assert [row(100)] == again.get_many([b"a"])
     assert [(100, b"a")] == again.due(100, 10)
-    assert Checkpoint(9, TOPIC_ID, 1_000, 1_234) == again.checkpoint()
+    assert Checkpoint(9, TOPIC_ID, 1_000) == again.checkpoint()
     assert 9 == again.position
     again.close()
 
