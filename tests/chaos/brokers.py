@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
-from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.demo.system import RoleProcess
@@ -15,11 +16,33 @@ from streams.transport import config
 from topology.topics import PROCESSES_CHANGELOG
 
 ANSWER_S: Final = 10.0
+PATIENCE_S: Final = 90.0
+"""Longer than a coordinator takes to move, on a machine that does other things too."""
+PAUSE_S: Final = 0.5
+T = TypeVar("T")
 _TRANSACTIONS: Final = "__transaction_state"
 
 
+def patiently(question: Callable[[], T], again: Callable[[], object] = lambda: None) -> T:
+    """
+    Return the answer to *question*, asked until there is one; *again* is called in between.
+
+    Raises:
+        KafkaException: there was none for `PATIENCE_S`. TimeoutError: the same.
+    """
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return question()
+        except (KafkaException, TimeoutError):
+            if time.monotonic() > deadline_s:
+                raise
+        time.sleep(PAUSE_S)
+        again()
+
+
 class Brokers:
-    """Questions about the cluster, around any proxy; all raise KafkaException while it doesn't answer."""
+    """Questions about the cluster, around any proxy; what isn't asked `patiently` raises as that does."""
 
     def __init__(self, settings: Settings, partitions: int) -> None:
         self._settings = settings
@@ -33,25 +56,39 @@ class Brokers:
 
     def leader(self) -> int:
         """Return the broker (from 0) that leads the most partitions."""
+        return patiently(self._leader, self.renew)
+
+    def _leader(self) -> int:
         topics = self._admin.list_topics(timeout=ANSWER_S).topics.values()
         leaders = Counter(part.leader for topic in topics for part in topic.partitions.values())
         return leaders.most_common(1)[0][0] - 1
 
     def group_coordinator(self) -> int:
         """Return the broker that coordinates the workers' group."""
+        return patiently(self._group_coordinator, self.renew)
+
+    def _group_coordinator(self) -> int:
         described = self._admin.describe_consumer_groups([self._group], request_timeout=ANSWER_S)[self._group]
-        coordinator = described.result(ANSWER_S).coordinator
+        coordinator = described.result(2 * ANSWER_S).coordinator
         assert coordinator is not None
         return int(coordinator.id) - 1
 
     def transaction_coordinator(self, worker: RoleProcess) -> int:
         """Return the broker that coordinates *worker*'s transactions: the leader of its id's partition."""
+        return patiently(lambda: self._transaction_coordinator(worker), self.renew)
+
+    def _transaction_coordinator(self, worker: RoleProcess) -> int:
         partitions = self._admin.list_topics(_TRANSACTIONS, timeout=ANSWER_S).topics[_TRANSACTIONS].partitions
         number = java_hash(f"{self._group}-{worker.name}") % len(partitions)
-        return partitions[number].leader - 1
+        if (leader := partitions[number].leader) < 1:
+            raise TimeoutError("it has no leader now")
+        return leader - 1
 
     def in_sync(self) -> bool:
         """Whether every replica of every partition is in sync."""
+        return patiently(self._in_sync, self.renew)
+
+    def _in_sync(self) -> bool:
         topics = self._admin.list_topics(timeout=ANSWER_S).topics.values()
         return all(len(part.isrs) == len(part.replicas) for topic in topics for part in topic.partitions.values())
 
@@ -67,7 +104,7 @@ class Brokers:
         if not asked:
             return {}
         answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=ANSWER_S)
-        return {partition.partition: int(answer.result(ANSWER_S).offset) for partition, answer in answers.items()}
+        return {partition.partition: int(answer.result(2 * ANSWER_S).offset) for partition, answer in answers.items()}
 
 
 def java_hash(text: str) -> int:

@@ -60,7 +60,7 @@ class Cluster:
         answers = self._admin.list_offsets(
             dict.fromkeys(asked, OffsetSpec.latest()), isolation_level=isolation, request_timeout=ANSWER_S
         )
-        return {asked[partition]: int(answer.result(ANSWER_S).offset) for partition, answer in answers.items()}
+        return {asked[partition]: int(answer.result(2 * ANSWER_S).offset) for partition, answer in answers.items()}
 
     def committed(self) -> Positions:
         """Return the workers' committed positions; raises KafkaException."""

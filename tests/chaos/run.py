@@ -11,6 +11,7 @@ from confluent_kafka import KafkaException
 
 from streams.errors import RejoinderError
 from tests.chaos import positions, stores
+from tests.chaos.brokers import patiently
 from tests.chaos.checker import Verdict, judge_all
 from tests.chaos.checks import Violation
 from tests.chaos.driver import Driver, Figures
@@ -182,7 +183,7 @@ class Run:
         def settled() -> bool:
             try:
                 return cluster.settled()
-            except KafkaException:
+            except (KafkaException, TimeoutError):
                 return False
 
         try:
@@ -193,7 +194,7 @@ class Run:
 
     def _check_positions(self, verdict: Verdict) -> None:
         cluster = positions.Cluster(self.system.settings, PARTITIONS)
-        ends, stable, committed = cluster.ends(), cluster.stable(), cluster.committed()
+        ends, stable, committed = map(patiently, (cluster.ends, cluster.stable, cluster.committed))
         verdict.tally.checked["C6"] += len(ends) + len(committed)
         for violation in positions.check(ends, stable, committed):
             verdict.take(violation)

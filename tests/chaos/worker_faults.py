@@ -50,7 +50,7 @@ class WorkerFaults(Moments):
                 worker.signal(signal.SIGSTOP)
                 try:
                     held = self._open(numbers)
-                except KafkaException:
+                except (KafkaException, TimeoutError):
                     held = []
                     self._brokers.renew()
                 if held:

@@ -35,7 +35,9 @@ def results(first: int, count: int, mutant: str | None = None, scenario: str = "
     """Run *count* seeds from *first* on, with a *mutant* planted if one is named."""
     root = place_for_disks()
     try:
-        # What lives for all seeds is left alone by the collector, which would go through it again and again.
+        # What lives for all seeds is left alone by the collector, which would go through it again and again; first what
+        # the seeds before left behind is collected, which would be kept for ever.
+        gc.collect()
         gc.freeze()
         with simulated(), MUTANTS[mutant]() if mutant else contextlib.nullcontext():
             for seed in range(first, first + count):
@@ -56,8 +58,12 @@ def _in_parallel(first: int, count: int, jobs: int, mutant: str | None, scenario
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         starts = range(first, first + count, _CHUNK)
         chunks = [pool.submit(_chunk, start, min(_CHUNK, first + count - start), mutant, scenario) for start in starts]
-        for chunk in as_completed(chunks):
-            yield from chunk.result()
+        try:
+            for chunk in as_completed(chunks):
+                yield from chunk.result()
+        finally:
+            # Whoever has seen enough waits for what is under way, not for all that was asked for.
+            pool.shutdown(cancel_futures=True)
 
 
 def shrunk(result: Result, scenario: str = "worker") -> frozenset[str]:

@@ -123,6 +123,18 @@ def test_seeds_in_two_processes_are_the_same_seeds() -> None:
     assert summary() == summary("--jobs", "2")
 
 
+def test_run_that_has_seen_enough_ends() -> None:
+    """Told to stop, with more seeds before it than a day is long: what is under way is counted, the rest left."""
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", "1000000", "--json", "--jobs", "2"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "0 failed" in process.stderr.readline()
+        process.terminate()
+        out, _ = process.communicate(timeout=100)
+    assert 0 < json.loads(out)["seeds"] < 1_000
+    assert 0 == process.returncode
+
+
 def found(mutant: str) -> int:
     """Return how many seeds it takes until one fails with *mutant* planted."""
     scenario = "mail" if mutant in OF_MAIL else "worker"
