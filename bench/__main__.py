@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-NAMES = ("codec", "join", "poison", "restore", "store", "takeover")
+NAMES = ("codec", "join", "poison", "process", "restore", "store", "takeover")
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:

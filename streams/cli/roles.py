@@ -63,7 +63,7 @@ def _run(create_app: Callable[[Settings], App], web_port: int | None, instance_i
     runner = Worker(app, loglevel=settings.log_level, override_logging=False, redirect_stdouts=False)
     runner.spinner = None  # It writes a terminal's codes among the log lines.
     logs.configure(settings)
-    _collect_rarely()
+    collect_rarely()
     try:
         runner.execute_from_commandline()
     except SystemExit:
@@ -72,7 +72,7 @@ def _run(create_app: Callable[[Settings], App], web_port: int | None, instance_i
         raise
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """
     Let the cyclic garbage collector look rarely, and never again at what start-up made.
 

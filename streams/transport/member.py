@@ -35,6 +35,8 @@ _FORBIDDEN: Final = frozenset(
     }
 )
 
+_GIVEN_UP: Final = "Failed to fetch committed offset"
+"""What librdkafka 2.16 says, by nothing but this text, when it gives up a question for committed positions."""
 
 _librdkafka = logging.getLogger("librdkafka")
 
@@ -147,6 +149,10 @@ class Member:
             raise ConfigurationError(f"the broker refuses this consumer: {error.name()}: {error.str()}")
         elif error.fatal() or code == KafkaError._FATAL:  # Of the latter, fatal() says False.
             raise SessionOver(f"the consumer failed: {error.name()}: {error.str()}")
+        elif error.str().startswith(_GIVEN_UP):
+            # It doesn't ask again, reads nothing of these partitions, and answers no rebalance any more: what it was to
+            # hand over stays its own until max.poll.interval.ms, five minutes (librdkafka's issue 5586 is one such case).
+            raise SessionOver(f"the consumer doesn't know where to read from: {error.name()}: {error.str()}")
         else:
             # Brokers that can't be reached and the like: librdkafka goes on trying.
             log.warning("consumer", error=error.name(), detail=error.str())

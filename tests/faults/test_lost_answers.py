@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +11,21 @@ import pytest
 from streams.local.kafka import LocalKafka
 from streams.settings import Settings
 from streams.transport import transaction as transaction_module
-from tests.broker.harness import Worker, keys, produce, sent, settings_for, wait_for
+from tests.broker.harness import (
+    PARTITIONS,
+    Worker,
+    keys,
+    produce,
+    sent,
+    settings_for,
+    wait_for,
+    wait_for_mails,
+)
 from tests.chaos.proxy import ADD_OFFSETS_TO_TXN, ADD_PARTITIONS_TO_TXN, END_TXN, PRODUCE, TXN_OFFSET_COMMIT, Proxy
 from tests.faults.check import check, settle
 from topology.topics import COMMANDS, DETAILS
 
-FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, HEARTBEAT = 1, 10, 22, 68
+FETCH, OFFSET_FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, HEARTBEAT = 1, 9, 10, 22, 68
 NAMES = {
     PRODUCE: "Produce",
     FETCH: "Fetch",
@@ -86,3 +96,28 @@ def test_late_answer_to_the_commit(way: Way, proxy: Proxy, monkeypatch: pytest.M
 def test_answer_to_the_commit_beyond_the_real_timeouts(way: Way, proxy: Proxy) -> None:
     """Held for longer than a call is repeated as the product has it, and than the transaction may last."""
     way.run(lambda: proxy.hold(END_TXN, transaction_module.CALL_S_MAX + 15), f"held {END_TXN}", 1, 180)
+
+
+def test_rebalance_while_answers_to_the_question_for_positions_are_lost(
+    kafka: LocalKafka, proxy: Proxy, unique: str, tmp_path: Path
+) -> None:
+    """
+    The second worker gets its share, and the first reads on.
+
+    librdkafka 2.16 gives up its question when the assignment has changed meanwhile: the first read nothing more, and
+    kept for five minutes what it was to hand over.
+    """
+    settings = settings_for(kafka.bootstrap_servers, unique)
+    for topic in (COMMANDS, DETAILS):
+        produce(settings, topic.name, dict.fromkeys(ORDERS, b"x"))
+    first = settings.model_copy(update={"instance_id": "first", "bootstrap_servers": proxy.bootstrap_servers})
+    second = settings.model_copy(update={"instance_id": "second"})
+    proxy.lose(OFFSET_FETCH, 10_000)
+    with Worker(first, tmp_path / "first") as one:
+        wait_for(lambda: len(one.phases()) == PARTITIONS, "the first has all partitions")
+        with Worker(second, tmp_path / "second") as two:
+            wait_for(lambda: len(two.phases()) == PARTITIONS // 2, "the second has its share", 40)
+            proxy.forget()
+            wait_for(lambda: one.running() | two.running() == set(range(PARTITIONS)), "all partitions run", 40)
+            wait_for_mails(settings, ORDERS)
+    assert Counter(ORDERS) == sent(settings)

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from streams.transport import member as module
 from streams.transport.member import TP, Member
+from streams.transport.transaction import SessionOver
 
 TOPIC: Final = "commands"
 PREFIX: Final = "shop."
@@ -146,3 +147,24 @@ def test_records_after_the_return_of_a_partition_come(member: Member) -> None:
     consumer.script = [Message(0, 9)]
     second = member.poll(100, 0)
     assert ({}, [9]) == (first.records, [record.offset for record in second.records[0]])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Failed to fetch committed offsets for partitions in group "g": Local: Broker transport failure',
+        'Failed to fetch committed offsets for 0 partition(s) in group "g": Broker: Not coordinator',
+        'Failed to fetch committed offset for group "g" topic t [0]: Broker: Unknown topic or partition',
+    ],
+)
+def test_question_for_positions_that_librdkafka_gives_up_ends_the_session(member: Member, text: str) -> None:
+    """It would read nothing of these partitions, and hand over nothing either."""
+    _scripted(member).script = [Message(0, 7, KafkaError(KafkaError._TRANSPORT, text))]
+    with pytest.raises(SessionOver, match="where to read from"):
+        member.poll(100, 0)
+
+
+def test_error_that_librdkafka_deals_with_is_logged(member: Member) -> None:
+    """It goes on."""
+    _scripted(member).script = [Message(0, 7, KafkaError(KafkaError._ALL_BROKERS_DOWN, "2/2 brokers are down"))]
+    assert {} == member.poll(100, 0).records
