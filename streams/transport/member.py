@@ -151,7 +151,7 @@ class Member:
             raise SessionOver(f"the consumer failed: {error.name()}: {error.str()}")
         elif error.str().startswith(_GIVEN_UP):
             # It doesn't ask again, reads nothing of these partitions, and answers no rebalance any more: what it was to
-            # hand over stays its own until max.poll.interval.ms, five minutes (librdkafka's issue 5586 is one such case).
+            # hand over stays its own until max.poll.interval.ms, five minutes (confluentinc/librdkafka#5586 is a case).
             raise SessionOver(f"the consumer doesn't know where to read from: {error.name()}: {error.str()}")
         else:
             # Brokers that can't be reached and the like: librdkafka goes on trying.
