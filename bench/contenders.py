@@ -27,15 +27,14 @@ from topology.topics import (
     COMMANDS,
     DETAILS,
     EMAIL_COMMANDS,
-    EMAIL_EVENTS,
     OUTCOMES,
     PROCESSES_CHANGELOG,
     QUERIES,
 )
 
-CALL_S: Final = 30.0
+CALL_S: Final = 120.0
 STOP_S: Final = 30.0
-_ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent
 _OURS: Final = (EMAIL_COMMANDS, QUERIES, OUTCOMES, PROCESSES_CHANGELOG)
 """What our worker writes, apart from dead letters, of which there are none here."""
 
@@ -109,6 +108,10 @@ class Ours(NamedTuple):
 
     def start(self, place: Place) -> Running:
         """Start the workers."""
+        return Workers(self.workers(place))
+
+    def workers(self, place: Place) -> list[RoleProcess]:
+        """Return its worker processes, to be started."""
         environment = {
             f"{PREFIX}BOOTSTRAP_SERVERS": place.bootstrap_servers,
             f"{PREFIX}TOPIC_PREFIX": place.prefix,
@@ -119,9 +122,7 @@ class Ours(NamedTuple):
             **self.environment,
         }
         place.directory.mkdir(parents=True, exist_ok=True)
-        return Workers(
-            [RoleProcess("worker", f"worker-{i}", place.directory, environment) for i in range(self.processes)]
-        )
+        return [RoleProcess("worker", f"worker-{i}", place.directory, environment) for i in range(self.processes)]
 
 
 class Workers:
@@ -257,7 +258,7 @@ class KafkaStreams(NamedTuple):
         }
         for name, record in names.items():
             given[f"{name}.id"] = str(catalog.id_of(record))
-            given[f"{name}.schema"] = str(_ROOT / "schemas" / f"{record.rpartition('.')[2]}.avsc")
+            given[f"{name}.schema"] = str(ROOT / "schemas" / f"{record.rpartition('.')[2]}.avsc")
         streams = {
             "bootstrap.servers": place.bootstrap_servers,
             "application.id": place.name,
@@ -312,7 +313,7 @@ class PythonPeer(NamedTuple):
             environment = {
                 "PATH": os.environ.get("PATH", ""),
                 "HOME": str(directory),
-                "PYTHONPATH": str(_ROOT),
+                "PYTHONPATH": str(ROOT),
                 # Written beside the sources of this checkout otherwise.
                 "PYTHONDONTWRITEBYTECODE": "1",
             }
@@ -347,8 +348,6 @@ def delete(bootstrap_servers: str, which: Callable[[str], bool]) -> None:
 
 def forget(place: Place) -> None:
     """Remove what a trial left: topics of its own and its directory."""
-    delete(place.bootstrap_servers, lambda topic: topic.startswith((f"{place.name}.", f"{place.name}-", f"changelog__{place.name}")))
+    own = (f"{place.name}.", f"{place.name}-", f"changelog__{place.name}-")
+    delete(place.bootstrap_servers, lambda topic: topic.startswith(own))
     shutil.rmtree(place.directory, ignore_errors=True)
-
-
-INPUTS: Final = (COMMANDS, DETAILS, EMAIL_EVENTS)

@@ -62,7 +62,7 @@ class Spread(NamedTuple):
     median: float
     least: float
     most: float
-    count: int
+    trials: int
 
 
 def spread(values: Sequence[float]) -> Spread:

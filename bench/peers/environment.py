@@ -41,8 +41,9 @@ def kafka_streams_classpath() -> str:
         with tempfile.TemporaryDirectory(prefix=".compile-", dir=classes.parent) as scratch:
             made = Path(scratch) / "classes"
             levels = ["-source", JAVA_VERSION, "-target", JAVA_VERSION, "-nowarn", "-proc:none"]
-            path = ":".join(map(str, jars))
-            command = [java_executable(), "-jar", compiler, *levels, "-cp", path, "-d", made, *sources]
+            names = [str(path) for path in sources]
+            command = [str(java_executable()), "-jar", str(compiler), *levels]
+            command += ["-cp", ":".join(map(str, jars)), "-d", str(made), *names]
             done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_S, check=False)  # noqa: S603
             assert done.returncode == 0, f"the peer doesn't compile\n{done.stdout}{done.stderr}"
             if not classes.exists():
@@ -73,7 +74,9 @@ def versions() -> dict[str, str]:
     """Return the versions of the peers, as pinned."""
     found = {pin.name: pin.version for pin in read_pins(_SOURCES / "peer.pins")}
     wheels = dict(
-        line.split(" ")[0].split("==") for line in _REQUIREMENTS.read_text(encoding="utf-8").splitlines() if "==" in line
+        line.split(" ")[0].split("==")
+        for line in _REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+        if "==" in line
     )
     return {
         "Kafka Streams": found["kafka-streams"],

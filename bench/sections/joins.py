@@ -1,0 +1,63 @@
+"""Joins a second and a CPU-second, and memory: against Kafka Streams, and against the Python peers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bench.contenders import KafkaStreams, Ours, PythonPeer
+from bench.figures import Bar
+from bench.stage import Outcome, Stage, compare, say, spread_of
+
+OURS: Final = Ours("Rejoinder, 1 worker")
+OURS_2: Final = Ours("Rejoinder, 2 workers", 2)
+STREAMS: Final = KafkaStreams("Kafka Streams tuned, 1 thread")
+STREAMS_2: Final = KafkaStreams("Kafka Streams tuned, 2 threads", 2)
+STREAMS_PLAIN: Final = KafkaStreams("Kafka Streams as it comes, 1 thread", tuned=False)
+QUIX: Final = PythonPeer("Quix Streams, 1 process", "quix_join")
+FAUST: Final = PythonPeer("plain Faust (at least once), 1 process", "faust_join")
+
+
+def joins(stage: Stage) -> Outcome:
+    """Against Kafka Streams: 1 worker and 1 thread, 2 and 2; the halves of a pair far apart."""
+    sizes = stage.sizes
+    dataset = stage.dataset(sizes.far_pairs, sizes.far)
+    say("one turn before any counts: the broker's code is cold")
+    stage.trial(OURS, stage.dataset(sizes.near_pairs, sizes.near))
+    rows = stage.compete([OURS, STREAMS, STREAMS_PLAIN, OURS_2, STREAMS_2], dataset)
+    # Its best is whichever of its two configurations is better on this machine.
+    best = max(STREAMS.name, STREAMS_PLAIN.name, key=lambda name: spread_of(rows, "whole_joins_per_cpu_s", name).median)
+    warm = max(STREAMS.name, STREAMS_PLAIN.name, key=lambda name: spread_of(rows, "warm_joins_per_cpu_s", name).median)
+    bars = [
+        Bar(
+            "joins a CPU-second, 1 worker against 1 thread, start-up included",
+            compare(rows, "whole_joins_per_cpu_s", OURS.name, best),
+            1.2,
+        ),
+        Bar("the same, warm half", compare(rows, "warm_joins_per_cpu_s", OURS.name, warm), 1.0),
+        Bar(
+            "joins/s, 2 workers against 2 threads",
+            compare(rows, "running_joins_per_s", OURS_2.name, STREAMS_2.name),
+            1.0,
+        ),
+        Bar(
+            "the same, start-up included",
+            compare(rows, "whole_joins_per_s", OURS_2.name, STREAMS_2.name),
+            1.0,
+        ),
+        Bar("peak memory of a worker", compare(rows, "peak_mib", OURS.name, STREAMS.name), 0.6, at_most=True),
+    ]
+    about = f"{sizes.far_pairs:,} pairs, their halves {sizes.far:,} records apart."
+    return Outcome(rows, bars, about)
+
+
+def peers(stage: Stage) -> Outcome:
+    """Against Quix Streams and plain Faust, one process each; the halves of a pair near each other."""
+    sizes = stage.sizes
+    dataset = stage.dataset(sizes.near_pairs, sizes.near)
+    rows = stage.compete([OURS, STREAMS, QUIX, FAUST], dataset)
+    bars = [
+        Bar("joins/s against Quix Streams", compare(rows, "running_joins_per_s", OURS.name, QUIX.name), 5.0),
+        Bar("joins/s against plain Faust", compare(rows, "running_joins_per_s", OURS.name, FAUST.name), 20.0),
+    ]
+    about = f"{sizes.near_pairs:,} pairs, their halves {sizes.near:,} records apart."
+    return Outcome(rows, bars, about)
