@@ -181,7 +181,7 @@ PLOTS: Final = (
     ("joins", "running_joins_per_s", "joins a second"),
     ("joins", "whole_joins_per_cpu_s", "joins a CPU-second, start-up included"),
     ("joins", "peak_mib", "peak memory of a process, MiB (less is better)"),
-    ("peers", "running_joins_per_s", "joins a second, against Python's"),
+    ("peers", "running_joins_per_s", "joins a second, the halves of a pair near each other"),
 )
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import faust
+from faust.transport.producer import ProducerBuffer
 
 from bench.peers.halves import advance, headers, read
+
+BUFFERED_MAX = 10_000
+"""Messages that may wait for the producer; with Faust's own 100 a stream stops at nearly every event."""
 
 
 def create_app(given: dict[str, Any]) -> faust.App:
@@ -65,6 +70,9 @@ def create_app(given: dict[str, Any]) -> faust.App:
 def main() -> None:
     """Run until it is told to end."""
     given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    ProducerBuffer.max_messages = BUFFERED_MAX
+    # Faust logs each message that it sends; at a level that isn't shown, but made all the same.
+    logging.disable(logging.INFO)
     app = create_app(given)
     sys.argv[1:] = ["worker", "--loglevel", "warn"]
     app.main()
