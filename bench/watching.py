@@ -24,7 +24,7 @@ from bench.join import PARTITIONS
 SAMPLE_S: Final = 0.05
 CHILDREN_S: Final = 1.0
 """How often new children are looked for, which takes a look at all processes of the machine."""
-STALL_S: Final = 90.0
+STALL_S: Final = 180.0
 SETTLE_S: Final = 0.5
 """How long the output's end must stay where it is: all records are there before the last transaction's marker is."""
 CALL_S: Final = 30.0
