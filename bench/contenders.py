@@ -189,7 +189,7 @@ TUNED_STREAMS: Final = {
     # Few and large transactions.
     "commit.interval.ms": "1000",
     "statestore.cache.max.bytes": "0",
-    "input.buffer.max.bytes": str(64 << 20),
+    "buffered.records.per.partition": "10000",
     "max.poll.records": "10000",
     "consumer.fetch.min.bytes": "1",
     "consumer.fetch.max.wait.ms": "100",

@@ -25,8 +25,11 @@ SAMPLE_S: Final = 0.05
 CHILDREN_S: Final = 1.0
 """How often new children are looked for, which takes a look at all processes of the machine."""
 STALL_S: Final = 180.0
-SETTLE_S: Final = 0.5
-"""How long the output's end must stay where it is: all records are there before the last transaction's marker is."""
+SETTLE_S: Final = 3.0
+"""
+How long the output's end must stay where it is: longer than anybody waits between two commits, for markers of
+transactions take offsets too, and may make up for the last few records, which are still to come.
+"""
 CALL_S: Final = 30.0
 HEADERS: Final = frozenset(
     {"ce_specversion", "ce_source", "ce_type", "ce_time", "ce_id", "ce_correlationid", "ce_causationid"}
