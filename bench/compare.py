@@ -47,6 +47,8 @@ SECTIONS: Final[dict[str, Section]] = {
     "scaling": scaling,
 }
 START_S: Final = 180.0
+BROKER: Final = {"broker.session.timeout.ms": "30000"}
+"""A broker that is busy isn't one that is gone: it must not lose its leaderships within a trial."""
 _DOCS: Final = Path(__file__).parent.parent / "docs"
 
 
@@ -55,7 +57,7 @@ def run(names: Sequence[str], sizes: Sizes) -> dict[str, Any]:
     about = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(), "versions": versions()}
     sections = []
     with tempfile.TemporaryDirectory(prefix="rejoinder-bench-") as directory:
-        kafka = LocalKafka(Path(directory) / "kafka")
+        kafka = LocalKafka(Path(directory) / "kafka", properties=BROKER)
         kafka.start(START_S)
         try:
             stage = Stage(kafka, Path(directory), sizes)
@@ -95,7 +97,7 @@ def sizes_of(options: argparse.Namespace) -> Sizes:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run, and print or write what was found; return 1 if a bar wasn't reached."""
+    """Run, and print or write what was found; return 1 if a bar wasn't reached, unless the figures mean nothing."""
     options = parse(arguments)
     if options.load:
         results = json.loads(options.load.read_text(encoding="utf-8"))
@@ -106,7 +108,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.report:
         report.write(results, _DOCS)
     print(json.dumps(results) if options.json else report.markdown(results))
-    return int(not all(bar["reached"] for section in results["sections"] for bar in section["bars"]))
+    return int(
+        not options.tiny and not all(bar["reached"] for section in results["sections"] for bar in section["bars"])
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Final
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from bench.contenders import Place, Workers, forget
 from bench.dataset import Half, load, pairs, wait_until
@@ -59,6 +59,8 @@ class Filled:
             partitions = [TopicPartition(settings.topic(DETAILS.name), number) for number in range(PARTITIONS)]
             ends = [consumer.get_watermark_offsets(partition, CALL_S)[1] for partition in partitions]
             read = [partition.offset for partition in consumer.committed(partitions, CALL_S)]
+        except KafkaException:
+            return False  # Asked again.
         finally:
             consumer.close()
         return all(position >= end for position, end in zip(read, ends, strict=True))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.compare import BROKER
 from bench.contenders import Contender
 from bench.sections.joins import FAUST, OURS, QUIX, STREAMS, STREAMS_2, STREAMS_PLAIN
 from bench.stage import TINY, Stage
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Return a broker with what the trials share."""
-    kafka = LocalKafka(tmp_path_factory.mktemp("kafka"))
+    kafka = LocalKafka(tmp_path_factory.mktemp("kafka"), properties=BROKER)
     kafka.start(timeout_s=240.0)
     try:
         yield Stage(kafka, Path(tmp_path_factory.mktemp("trials")), TINY)
