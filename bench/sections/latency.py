@@ -53,7 +53,8 @@ def quarter_rate(stage: Stage) -> int:
 def scaling(stage: Stage) -> Outcome:
     """CPU of all workers a join at a fixed rate, with more and more workers."""
     sizes = stage.sizes
-    contenders = {f"{count} workers": Ours(f"{count} workers", count) for count in sizes.scaling_workers}
+    workers = [Ours(f"{count} worker{'s' if count > 1 else ''}", count) for count in sizes.scaling_workers]
+    contenders = {contender.name: contender for contender in workers}
     rows: dict[str, list[Figures]] = {name: [] for name in contenders}
     for order in rounds(list(contenders), sizes.rounds):
         for name in order:
