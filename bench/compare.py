@@ -13,6 +13,7 @@ that comes out of every trial is compared with what it must be. The sections:
     restore     how fast a lost table comes back
     round-trip  the whole process, asked at once and followed, beside the plain join
     scaling     what more workers cost at a fixed rate
+    tuning      only when asked for: is Kafka Streams' tuned configuration its best on this machine?
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any, Final
 
 from bench import report
 from bench.machine import machine, versions
-from bench.sections.joins import joins, peers
+from bench.sections.joins import joins, peers, tuning
 from bench.sections.latency import latency, scaling
 from bench.sections.restore import restore
 from bench.sections.round_trip import round_trip
@@ -45,7 +46,9 @@ SECTIONS: Final[dict[str, Section]] = {
     "restore": restore,
     "round-trip": round_trip,
     "scaling": scaling,
+    "tuning": tuning,
 }
+USUAL: Final = tuple(name for name in SECTIONS if name != "tuning")
 START_S: Final = 180.0
 BROKER: Final = {"broker.session.timeout.ms": "30000"}
 """A broker that is busy isn't one that is gone: it must not lose its leaderships within a trial."""
@@ -102,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.load:
         results = json.loads(options.load.read_text(encoding="utf-8"))
     else:
-        results = run(options.only or list(SECTIONS), sizes_of(options))
+        results = run(options.only or USUAL, sizes_of(options))
     if options.save:
         options.save.write_text(json.dumps(results, indent=1), encoding="utf-8")
     if options.report:
