@@ -40,7 +40,7 @@ def round_trip(stage: Stage) -> Outcome:
         ),
         Bar(
             "the same, a CPU-second of the worker",
-            compare(rows, "warm_joins_per_cpu_s", ASKING.name, PLAIN.name),
+            compare(rows, "running_joins_per_cpu_s", ASKING.name, PLAIN.name),
             0.5,
         ),
     ]
