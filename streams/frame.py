@@ -15,10 +15,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NoReturn, cast
 
+import confluent_kafka
 import faust
+import structlog
 from faust.types import TableT, TopicT
 
 from streams.batch import Batch
@@ -43,6 +46,8 @@ from streams.transport.topics import check_topics
 from streams.transport.transaction import Transaction
 from topology.acls import Role
 from topology.topics import TOPICS, Topic
+
+log = structlog.get_logger(__name__)
 
 HANDLER_S: Final = 240.0
 """The longest that a handler may take with a batch: less than librdkafka's max.poll.interval.ms of five minutes."""
@@ -158,6 +163,14 @@ class App(faust.App):
         Raises:
             RejoinderError: they aren't as they must be.
         """
+        log.info(
+            "starting",
+            group=self.group,
+            instance=self.settings.instance,
+            version=version("rejoinder"),
+            librdkafka=confluent_kafka.libversion()[0],
+            brokers=self.settings.bootstrap_servers,
+        )
         try:
             await self._check()
         except RejoinderError as exc:

@@ -11,7 +11,7 @@ from bench.sections.joins import FAUST, OURS, QUIX, STREAMS, STREAMS_2, STREAMS_
 from bench.stage import TINY, Stage
 from streams.local.kafka import LocalKafka
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.broker, pytest.mark.system, pytest.mark.timeout(400)]
 """The first run also fetches the peers and compiles one of them."""
 
 

@@ -40,6 +40,8 @@ from topology.topics import COMMANDS, TOPICS
 Facts = dict[tuple[str, str, str], bool]
 """By resource, name and operation whether the brokers let it pass."""
 
+pytestmark = pytest.mark.system
+
 FORBIDDEN: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,

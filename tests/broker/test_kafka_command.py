@@ -13,6 +13,9 @@ from streams.local.process import free_ports
 run = CliRunner().invoke
 
 
+pytestmark = pytest.mark.system
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[str]:
     """Return a directory whose name has a blank, and stop what runs there afterwards."""

@@ -27,6 +27,7 @@ from topology import ids
 from topology.topics import COMMANDS, DEAD_LETTERS, EMAIL_COMMANDS, EMAIL_EVENTS, LEDGER_CHANGELOG
 
 pytestmark = [
+    pytest.mark.system,
     pytest.mark.timeout(300),  # Four processes, a broker and a registry start first.
     # Each of them is asked until it answers; what was refused until then is collected whenever it is.
     pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),

@@ -29,6 +29,8 @@ from topology import ids
 from topology.acls import Role
 from topology.topics import COMMANDS, DEAD_LETTERS, EMAIL_COMMANDS, OUTCOMES, QUERIES
 
+pytestmark = pytest.mark.system
+
 COMMAND: Final = "communications.SendOrderConfirmationEmail"
 TOKEN: Final = "canary-token-0123456789"  # noqa: S105 - nobody's.
 SMTP_PASSWORD: Final = "canary-smtp-password"  # noqa: S105

@@ -22,6 +22,8 @@ from tests.broker.certificates import Authority
 from tests.broker.harness import PARTITIONS, wait_for
 from tests.broker.secured import SecuredKafka, as_variables, password_of, run_here
 
+pytestmark = pytest.mark.system
+
 USER: Final = "shop"
 PASSWORD: Final = "pass:word canary"  # noqa: S105 - nobody's.
 

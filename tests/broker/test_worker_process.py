@@ -30,6 +30,8 @@ from tests.broker.harness import (
 from tests.streams.manager import COMMAND, RETRIEVED, command_fields, order_fields
 from topology.topics import COMMANDS, DETAILS
 
+pytestmark = pytest.mark.system
+
 CODEC = Codec(Catalog.from_files())
 ORDERS = keys(10_000)
 STOP_S_MAX = 10

@@ -31,6 +31,7 @@ START_S: Final = 180.0
 """Three brokers on a machine that is busy."""
 STOP_S: Final = 75.0
 """A turn under way may wait for its brokers for a minute."""
+STACKS_S: Final = 2.0
 PAUSE_S: Final = 0.05
 
 POLICY: Final = {
@@ -115,11 +116,17 @@ class System:
         Cluster(self.settings).apply()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for worker in self.workers:
-            if worker.running:
-                worker.signal(signal.SIGCONT)
-                worker.kill()
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        running = self.running
+        for worker in running:
+            worker.signal(signal.SIGCONT)
+            if failed:
+                # Faust's worker then writes the stacks of all its threads into its log.
+                worker.signal(signal.SIGUSR1)
+        if failed:
+            time.sleep(STACKS_S)
+        for worker in running:
+            worker.kill()
         for pid in self.kafka.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)

@@ -1,4 +1,8 @@
-"""Real parts that break in chosen ways. What takes longer than some ten seconds is marked chaos; all needs Kafka."""
+"""
+Real parts that break in chosen ways, on a real Kafka.
+
+They are the tier ``system``; those that take longer than some ten seconds each are of the tier ``chaos``.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.broker)
+            if item.get_closest_marker("chaos") is None:
+                item.add_marker(pytest.mark.system)
             if item.get_closest_marker("timeout") is None:
                 # A few starts of whole processes, each of which takes long on a machine that is busy with others.
                 item.add_marker(pytest.mark.timeout(_TEST_S_MAX))
