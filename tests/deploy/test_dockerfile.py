@@ -102,7 +102,9 @@ def test_bill_of_materials_is_valid_and_is_the_lock() -> None:
     text = run(uv, *EXPORT)
     bill: Any = json.loads(text)
     # Few references stand for all: the validator parses each address by its grammar, which takes a tenth of a second.
-    few = [one | {"externalReferences": one["externalReferences"][: at < 5]} for at, one in enumerate(bill["components"])]
+    few = [
+        one | {"externalReferences": one["externalReferences"][: at < 5]} for at, one in enumerate(bill["components"])
+    ]
     assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(json.dumps(bill | {"components": few})) is None
     listed = {one["name"]: one["version"] for one in bill["components"]}
     requirements = run(
