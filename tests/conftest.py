@@ -6,15 +6,17 @@ from typing import Final
 
 import pytest
 
-TIERS: Final = ("system", "chaos", "soak")
+TIERS: Final = frozenset({"system", "chaos", "soak", "deploy", "slow"})
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tiers that ``-m`` doesn't name; last, when the folders' hooks have marked their tests."""
     expression: str = config.option.markexpr
-    left_out = {tier for tier in TIERS if tier not in expression}
-    wanted = [item for item in items if left_out.isdisjoint(mark.name for mark in item.iter_markers())]
+    named = {tier for tier in TIERS if tier in expression}
+    wanted = [
+        item for item in items if not (tiers := TIERS & {mark.name for mark in item.iter_markers()}) or tiers & named
+    ]
     if len(wanted) < len(items):
         kept = set(wanted)
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])

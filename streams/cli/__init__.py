@@ -25,11 +25,13 @@ _COMMANDS: Final = {
     "send": "commands:send",
     "cancel": "commands:cancel",
     "explain": "explain:explain",
+    "health": "health:health",
     "settings": "settings:settings",
     "dead-letters": "dead_letters:app",
     "topics": "topics:app",
     "acls": "acls:app",
     "schemas": "schemas:app",
+    "examples": "examples:examples",
     "kafka": "kafka:app",
 }
 """In the order in which the help lists them: module and function, or module and group."""

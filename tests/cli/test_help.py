@@ -19,6 +19,8 @@ SAYS: Final = {
     ("send",): ["SendOrderConfirmationEmail", "ORDER_ID", "--command-id", "--locale"],
     ("cancel",): ["unless it was requested already"],
     ("explain",): ["what it waits for", "--json"],
+    ("health",): ["--ready", "--web-port", "75 if nobody answers"],
+    ("examples",): ["--orders", "Safe to repeat"],
     ("settings",): ["Passwords are not shown", "--markdown"],
     ("dead-letters",): ["list", "show", "redrive"],
     ("dead-letters", "list"): ["--reason", "--since", "--topic", "--json", "--limit", "newest"],

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
 import socket
-import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,51 +21,21 @@ from streams.services.orders.answer import ANSWER_BYTES_MAX, answer
 from streams.services.orders.database import Database, Line, UnknownOrder
 from streams.services.orders.publish import publications
 from streams.services.records import Reader
+from tests.postgresql import NoPostgresqlError, running_postgresql
 from topology.topics import DETAILS, QUERIES
 
 QUERY_ID = "6f0c7e9e-1111-5222-8333-444455556666"
 
 
-def _postgresql_bin() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else None
-
-
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """Return the URL of a PostgreSQL that runs for these tests."""
-    programs = _postgresql_bin()
-    if programs is None:
-        pytest.skip("no initdb in /usr/lib/postgresql/*/bin; install postgresql")
-    as_user: list[str] = []
-    # Under /tmp and not pytest's directory, which other users can't enter.
-    home = Path(tempfile.mkdtemp(prefix="rejoinder-postgresql-"))
-    if os.geteuid() == 0:
+    with ExitStack() as stack:
         try:
-            user = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("PostgreSQL won't run as root, and there is no user postgres")
-        os.chown(home, user.pw_uid, user.pw_gid)
-        as_user = ["runuser", "-u", "postgres", "--"]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    data = home / "data"
-
-    def run(program: str, *arguments: object) -> None:
-        command = [*as_user, str(programs / program), "-D", str(data), *map(str, arguments)]
-        subprocess.run(command, check=True, capture_output=True, timeout=60, cwd="/")
-
-    try:
-        run("initdb", "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-        # Its output goes to a file: a pipe would stay open as long as the server runs.
-        run("pg_ctl", "-w", "-t", "30", "-l", home / "log", "-o", options, "start")
-        try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        finally:
-            run("pg_ctl", "-m", "immediate", "-w", "-t", "30", "stop")
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+            url = stack.enter_context(running_postgresql())
+        except NoPostgresqlError as exc:
+            pytest.skip(str(exc))
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
