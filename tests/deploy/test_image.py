@@ -38,6 +38,7 @@ pytestmark = [
 
 TAG: Final = "rejoinder:test"
 READY_S: Final = 180.0
+_OPTIONS: Final = ("--isolation", "chroot", "--pull-never")
 _SUITE: Final = "trixie"
 _BASE_AGE_S_MAX: Final = 7 * 86_400
 _COMPILERS: Final = ("cc", "gcc", "g++", "c++", "clang", "ld", "make", "rustc", "cargo", "go")
@@ -75,7 +76,7 @@ class Built:
         self("config", "--env", f"SSL_CERT_FILE={_OF_THIS_MACHINE[0]}", container)
         self("commit", "--quiet", container, base)
         self("rm", container)
-        _, *arguments = image.command("buildah", TAG, ["--isolation", "chroot", "--pull-never"])
+        _, *arguments = image.command("buildah", TAG, [*_OPTIONS, "--layers"])
         self(*arguments)
         self.config: dict[str, Any] = json.loads(self("inspect", "--type", "image", TAG))["Docker"]["config"]
         self.root = Path(self("mount", self("from", "--pull-never", TAG)))
@@ -133,7 +134,7 @@ def test_configuration_is_what_the_dockerfile_says(built: Built) -> None:
 def test_image_of_another_version_is_not_built(built: Built) -> None:
     """Its label would lie."""
     with pytest.raises(AssertionError, match="exit status 1"):
-        built("build", "--isolation", "chroot", "--pull-never", "--build-arg", "VERSION=9.9.9", ROOT)
+        built("build", *_OPTIONS, "--layers", "--build-arg", "VERSION=9.9.9", ROOT)
 
 
 def test_nothing_of_the_build_is_left(built: Built) -> None:
