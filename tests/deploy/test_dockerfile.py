@@ -110,7 +110,7 @@ def test_bill_of_materials_is_valid_and_is_the_lock() -> None:
     requirements = run(
         uv, "export", "--quiet", "--frozen", "--no-default-groups", "--extra", "postgresql", "--no-hashes"
     )
-    locked = dict(re.findall(r"^([\w.-]+)==([^ ;]+)", requirements, re.MULTILINE))
+    locked = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", requirements, re.MULTILINE))
     # The bill is of all platforms, as the lock is.
     assert locked == {name: version for name, version in listed.items() if name in locked}
     assert {"confluent-kafka", "rocksdict", "psycopg", "faust-streaming"} <= listed.keys()
