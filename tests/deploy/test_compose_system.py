@@ -113,18 +113,20 @@ class Machine:
         assert ran.returncode == 0, f"{name}: {arguments}: {ran.stdout}{ran.stderr}"
         return ran.stdout
 
-    def _run_step(self, name: str) -> None:
-        """Run a step, as often as its restart policy says; on a slow machine young topics take their time."""
-        policy, _, times = self.services[name]["restart"].partition(":")
-        assert policy == "on-failure"
-        for _ in range(int(times)):
+    def ask(self, name: str, *arguments: str, times: int = 5) -> str:
+        """Do as `run`, again if it fails: for what may be repeated. On a slow machine brokers take their time."""
+        for _ in range(times):
             try:
-                self.run(name, *self.services[name]["command"])
+                return self.run(name, *arguments)
             except AssertionError as exc:
                 failure = exc
-            else:
-                return
         raise failure
+
+    def _run_step(self, name: str) -> None:
+        """Run a step, as often as its restart policy says."""
+        policy, _, times = self.services[name]["restart"].partition(":")
+        assert policy == "on-failure"
+        self.ask(name, *self.services[name]["command"], times=int(times))
 
     def _start_brokers(self) -> None:
         brokers = {name: one for name, one in self.services.items() if name.startswith("kafka-")}
@@ -243,6 +245,6 @@ def test_commands_lead_to_mails(machine: Machine) -> None:
         time.sleep(0.2)
     recipients = sorted(one for mail in machine.smtp.received for one in mail.recipients)
     assert [f"customer-{number:06}@example.com" for number in range(1, COMMANDS + 1)] == recipients
-    explained = [json.loads(machine.run(workers[-1], "explain", "--json", order_id)) for order_id in order_ids[:4]]
+    explained = [json.loads(machine.ask(workers[-1], "explain", "--json", order_id)) for order_id in order_ids[:4]]
     assert order_ids[:4] == [one["order_id"] for one in explained]
     assert {"sent"} == {process["state"] for one in explained for process in one["processes"]}

@@ -170,6 +170,7 @@ def test_it_runs_confined(built: Built, tmp_path: Path) -> None:
         Cluster(settings).apply()
         environment = {
             "REJOINDER_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "REJOINDER_PARTITIONS": str(settings.partitions),
             "REJOINDER_WEB_BIND": "127.0.0.1",
             "REJOINDER_WEB_PORT": str(port),
         }
