@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "send": "commands:send",
     "cancel": "commands:cancel",
     "explain": "explain:explain",
+    "lag": "lag:lag",
     "settings": "settings:settings",
     "dead-letters": "dead_letters:app",
     "topics": "topics:app",

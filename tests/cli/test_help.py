@@ -19,6 +19,7 @@ SAYS: Final = {
     ("send",): ["SendOrderConfirmationEmail", "ORDER_ID", "--command-id", "--locale"],
     ("cancel",): ["unless it was requested already"],
     ("explain",): ["what it waits for", "--json"],
+    ("lag",): ["Burrow", "--watch", "--json", "--max-lag", "--max-age", "--max-wait", "--fail", "Exit code 2"],
     ("settings",): ["Passwords are not shown", "--markdown"],
     ("dead-letters",): ["list", "show", "redrive"],
     ("dead-letters", "list"): ["--reason", "--since", "--topic", "--json", "--limit", "newest"],
