@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, Protocol, cast
 
 import faust
 from faust.types import TableT, TopicT
 
 from streams.batch import Batch
 from streams.errors import Bug, ConfigurationError, RejoinderError
+from streams.monitor.group_offsets import GroupLooker
+from streams.monitor.lag_watch import LagWatch
 from streams.processing.clock import Clock
-from streams.processing.commit import Committer
+from streams.processing.commit import Committer, Work
 from streams.processing.end_offsets import EndOffsets
 from streams.processing.logic import Handler, Handling, Transactional
 from streams.processing.session import Logic, Session
@@ -50,6 +52,16 @@ HANDLER_S: Final = 240.0
 _BY_NAME = {topic.name: topic for topic in TOPICS}
 
 
+class Beside(Protocol):
+    """What runs beside the records, in threads of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End soon."""
+
+
 class App(faust.App):
     """`faust.App` whose broker and store are ``rejoinder://``; *role* names its consumer group's suffix."""
 
@@ -67,6 +79,9 @@ class App(faust.App):
         self._directory: StateDirectory | None = None
         self._clock = Clock()
         self._end_offsets: EndOffsets | None = None
+        self._beside: list[Beside] = []
+        self.store_options: StoreOptions | None = None
+        """Of the table's stores, with their memory; None before there is one."""
         self.group = f"{settings.application_id}-{role}"
         super().__init__(
             self.group,
@@ -112,12 +127,19 @@ class App(faust.App):
         )
 
     def transaction(
-        self, *topics: TopicT, table: TableT[bytes, bytes] | None = None
+        self,
+        *topics: TopicT,
+        table: TableT[bytes, bytes] | None = None,
+        committed: Callable[[Sequence[Work]], object] = lambda _: None,
     ) -> Callable[[Callable[[Batch], object]], Callable[[Batch], object]]:
-        """Register ``function(batch)`` for co-partitioned *topics*; it may read and write *table*."""
+        """
+        Register ``function(batch)`` for co-partitioned *topics*; it may read and write *table*.
+
+        *committed* is told what was committed and is in the stores, in the session's thread.
+        """
 
         def register(function: Callable[[Batch], object]) -> Callable[[Batch], object]:
-            self._register(topics, table, Transactional(function, self.settings.batch_records))
+            self._register(topics, table, Transactional(function, self.settings.batch_records, committed))
             return function
 
         return register
@@ -127,6 +149,10 @@ class App(faust.App):
     ) -> None:
         """Register a handler for the records of *topic*, *records_max* at a time; it is opened at the first of them."""
         self._register((topic,), table, Handling(open_handler, self._wait, records_max))
+
+    def beside(self, service: Beside) -> None:
+        """Start *service* once the start-up checks have passed, and stop it at the end."""
+        self._beside.append(service)
 
     def agent(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """
@@ -163,6 +189,8 @@ class App(faust.App):
         except RejoinderError as exc:
             self.failure = exc
             raise
+        for service in self._beside:
+            service.start()
         await super().on_first_start()
 
     async def _check(self) -> None:
@@ -205,6 +233,8 @@ class App(faust.App):
         """Finish the turn under way first: what Faust stops next, producer and tables, is the session's too."""
         if self._logic is not None:
             self._logic.stop()
+        for service in self._beside:
+            await asyncio.get_running_loop().run_in_executor(None, service.stop)
         await self.driver.finish()
         await super().on_stop()
         # A thread that didn't end in time may still write; the lock then goes with the process.
@@ -242,6 +272,11 @@ class App(faust.App):
         return cast("Consumer", self.consumer)
 
     @property
+    def stores(self) -> Mapping[int, Partition]:
+        """The table's open partitions, by number; another thread opens and closes them."""
+        return stores_of(self._table) if self._table is not None else {}
+
+    @property
     def state_path(self) -> Path:
         """This role's part of the state directory."""
         return self.settings.state_dir / self.role
@@ -254,7 +289,7 @@ class App(faust.App):
         assert self._directory is not None
         assert self._table is not None
         directory, name = self._directory, self._table.name
-        options = StoreOptions(self.settings.store_memory_mib)
+        options = self.store_options = StoreOptions(self.settings.store_memory_mib)
 
         def open_partition(number: int) -> Partition:
             path = directory.partition_path(self.settings.application_id, name, number)
@@ -282,3 +317,11 @@ class App(faust.App):
 def stores_of(table: TableT[bytes, bytes]) -> MutableMapping[int, Partition]:
     """Return the open partitions of *table* in this worker, by number; another thread opens and closes them."""
     return cast("Store", table.data).partitions
+
+
+def watch_lag(app: App) -> LagWatch:
+    """Return what looks at the lag of *app*'s group, beside it."""
+    settings = app.settings
+    watch = LagWatch(lambda: GroupLooker(settings, [app.role]), settings.lag_interval / 1000)
+    app.beside(watch)
+    return watch
