@@ -17,7 +17,7 @@ from streams.errors import RejoinderError
 from streams.frame import App
 from streams.monitor.lag import Status
 from streams.monitor.lag_watch import LagWatch
-from streams.processing.waiting import Census
+from streams.processing.waiting import WAITING, Census
 
 _STATUSES: Final = tuple(status for status in Status if status is not Status.ERR)
 
@@ -96,11 +96,15 @@ class Exposition(Collector):
     def _waiting(census: Census) -> Iterator[Metric]:
         now_ms = time.time_ns() // 1_000_000
         found = census.waiting()
-        yield metrics.WAITING.of(((one.step.title, one.partition), one.processes) for one in found)
+        uncounted = census.uncounted()
+        # A step that nobody waits at has its 0; a partition that isn't counted has none.
+        counts = {(step, number): 0 for number in census.partitions() - set(uncounted) for step in WAITING}
+        counts |= {(one.step, one.partition): one.processes for one in found}
+        yield metrics.WAITING.of(((step.title, number), count) for (step, number), count in counts.items())
         yield metrics.OLDEST.of(
             ((one.step.title, one.partition), max(0, now_ms - one.oldest_ms) / 1000) for one in found
         )
-        yield metrics.UNCOUNTED.of([((), len(census.uncounted()))])
+        yield metrics.UNCOUNTED.of([((), len(uncounted))])
 
     def _lag(self, watch: LagWatch) -> Iterator[Metric]:
         last = watch.last

@@ -209,7 +209,7 @@ def _show(console: Console, picture: Mapping[str, Any], *, as_json: bool, clear:
         style = "bold" if group["status"] is None else _STYLES.get(Status(status), "red")
         console.print(
             f"[bold]{escape(group['group'])}[/]: [{style}]{status}[/], lag {group['lag']:,}, "
-            f"{len(group['members'])} members"
+            f"members: {len(group['members'])}"
         )
     show_waiting(console, picture["waiting"], picture["unanswered"])
 

@@ -142,6 +142,10 @@ class Census:
                         found.append(Waiting(number, step, sum(processes for _, processes in of_step), oldest_ms))
         return found
 
+    def partitions(self) -> set[int]:
+        """Return the partitions that are open."""
+        return set(self._stores)
+
     def uncounted(self) -> list[int]:
         """Return the partitions that are open and not counted yet."""
         with self._lock:
