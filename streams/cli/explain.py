@@ -35,7 +35,11 @@ def explain(
     """Say what happened to an order and when, what it waits for and until when, and who owns it."""
     settings = settings_module.load()
     found = _ask(settings, order_id)
-    found["owner_lag"] = _owner_lag(settings, found["partition"])
+    try:
+        found["owner_lag"] = _owner_lag(settings, found["partition"])
+    except RejoinderError as exc:
+        # What is known of the order comes first.
+        typer.secho(f"rejoinder: how far its owner is behind isn't known: {exc}", err=True)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return

@@ -20,6 +20,7 @@ from topology.policy import DAY_MS
 from topology.topics import TOPICS
 
 ANSWER_S: Final = 10.0
+PAUSE_S: Final = 0.5
 _AGE_MS_MIN: Final = 100
 _AGE_MS_MAX: Final = 64 * DAY_MS
 """Twice as long as any input is kept."""
@@ -75,13 +76,17 @@ class GroupLooker:
         self._consumers.clear()
 
     def look(self) -> Found:
-        """Return how things are now."""
-        try:
-            return self._look()
-        except Unavailable:
-            self._admin = Admin(self._settings)
-            self.close()
-            return self._look()
+        """Return how things are now; tries again while coordinators and leaders move."""
+        deadline_s = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                return self._look()
+            except Unavailable:
+                self._admin = Admin(self._settings)
+                self.close()
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(PAUSE_S)
 
     def _look(self) -> Found:
         members = self._members()

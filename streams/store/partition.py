@@ -100,8 +100,9 @@ class Partition:
         # Nothing is due before this key: index entries that were deleted are passed over once, not every batch.
         self._due_from = _DUE
         self._checkpoint: Checkpoint | None = None
-        self._reading = threading.Lock()
-        """Held while a cursor is open in `snapshot`."""
+        self._reading = threading.Condition()
+        self._readers = 0
+        """Threads with an open cursor, see `snapshot`."""
         self._closing = False
         self._open()
 
@@ -250,14 +251,23 @@ class Partition:
 
     @contextlib.contextmanager
     def _read_from(self, start: bytes) -> Iterator[Generator[tuple[bytes, bytes], None, None]]:
-        with self._reading, self._translated():
-            cursors = self._scan(start)
-            entries = self._entries(cursors)
-            try:
-                yield entries
-            finally:
-                entries.close()
-                cursors.close()
+        with self._reading:
+            if self._closing:
+                raise Unavailable(f"{self.path}: it is being closed")
+            self._readers += 1
+        try:
+            with self._translated():
+                cursors = self._scan(start)
+                entries = self._entries(cursors)
+                try:
+                    yield entries
+                finally:
+                    entries.close()
+                    cursors.close()
+        finally:
+            with self._reading:
+                self._readers -= 1
+                self._reading.notify_all()
 
     def _entries(self, cursors: Iterator[RdictIter]) -> Generator[tuple[bytes, bytes], None, None]:
         # By `map`, which keeps no cursor: the error's traceback keeps this frame, and so a cursor in it, for as long as
@@ -269,10 +279,13 @@ class Partition:
 
     @contextlib.contextmanager
     def _without_readers(self) -> Iterator[None]:
-        self._closing = True
         with self._reading:
+            self._closing = True
+            self._reading.wait_for(lambda: not self._readers)
+        try:
             yield
-        self._closing = False
+        finally:
+            self._closing = False
 
     def figures(self) -> Figures:
         """Return approximate sizes."""

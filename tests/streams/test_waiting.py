@@ -259,6 +259,16 @@ def test_snapshot_is_of_one_instant_with_its_position(store: Partition) -> None:
         assert [b"order-2"] == [key for key, _ in rows]
 
 
+def test_readers_don_t_wait_for_each_other(store: Partition) -> None:
+    """A question about who waits is answered while a large partition is counted."""
+    manager = Manager()
+    store.write(manager.run(manager.command("order-1"), manager.command("order-2")).changes, 1, NOW_MS)
+    with store.snapshot() as (_, some), store.rows_after(None) as others:
+        assert b"order-1" == next(some)[0]
+        assert [b"order-1", b"order-2"] == [key for key, _ in others]
+        assert b"order-2" == next(some)[0]
+
+
 # Which of them are stuck.
 
 

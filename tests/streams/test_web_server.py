@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from streams.exposition import Exposition
 from streams.frame import App
 from streams.local.process import free_ports
 from streams.metrics import DECLARED
+from streams.processing.task import HeldAt, Phase, Task
 from streams.settings import Settings, Switch
 from streams.transport.partitioner import partition_of
 from streams.web_server import CONNECTIONS_OF_ONE_MAX, HEADERS, LINE_BYTES_MAX, REQUEST_BYTES_MAX, Web
@@ -204,6 +206,36 @@ async def test_skip_takes_coordinates_only(at: str, start: Start) -> None:
     """Status 400 or 409, whatever is written there."""
     server = await start("email", web_orders=Switch.ON)
     assert (await server.get(f"/skip/{at}", "POST", **{ACT: "yes"})).status in (400, 409)
+
+
+async def test_skip_tells_the_session(start: Start) -> None:
+    """Of the record by its topic's declared name; status 202, for the session does it in its own time."""
+    server = await start("email", web_orders=Switch.ON, topic_prefix="shop.")
+    asked: list[HeldAt] = []
+
+    def skip(at: HeldAt) -> bool:
+        asked.append(at)
+        return True
+
+    session: Any = SimpleNamespace(skip=skip, tasks={})
+    server.app.session = session
+    answer = await server.get("/skip/shop.email.commands/0/7", "POST", **{ACT: "yes"})
+    at = HeldAt("email.commands", 0, 7)
+    assert (202, {"skips": at._asdict()}, [at]) == (answer.status, answer.json, asked)
+
+
+async def test_status_says_what_is_held(start: Start) -> None:
+    """Where our code failed, as `rejoinder skip` takes it."""
+    server = await start()
+    task = Task(3, ["email.events"])
+    task.phase, task.held_at = Phase.HELD, HeldAt("email.events", 3, 17)
+    session: Any = SimpleNamespace(tasks={3: task})
+    server.app.session = session
+    found = (await server.get("/status")).json
+    assert ({"3": "held"}, [{"topic": "email.events", "partition": 3, "offset": 17}]) == (
+        found["partitions"],
+        found["held"],
+    )
 
 
 async def test_waiting_is_for_those_who_may_see_orders(start: Start) -> None:
