@@ -6,6 +6,7 @@ Source: Apache Kafka's documentation, "Authorization and ACLs".
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, NamedTuple
@@ -20,12 +21,13 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 from streams.transport.refusals import Admin, granted_by
 from topology.acls import IMPLIED_BY, Grant, Operation, Resource, Role, grants
 
 CALL_S: Final = 15.0
+PAUSE_S: Final = 0.5
 
 _RESOURCES: Final = {
     Resource.TOPIC: ResourceType.TOPIC,
@@ -157,8 +159,28 @@ def check_rights(settings: Settings, role: Role) -> None:
         ConfigurationError: we may not; says what, on what, and how it is granted.
         Unavailable: no broker answers.
     """
-    admin = Admin(settings)
     needed = grants(role, settings.application_id, settings.topic_prefix)
+    deadline_s = time.monotonic() + CALL_S
+    while True:
+        try:
+            given = _given(Admin(settings), needed)
+            break
+        except Unavailable:
+            # A group's coordinator that has just come up loads its groups first, and says so instead of answering.
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(PAUSE_S)
+    lacking = [grant for grant in needed if not _may(grant, given.get((grant.resource, grant.name)))]
+    if lacking:
+        listed = ", ".join(f"{grant.operation.value} on {grant.resource.value} {grant.name}" for grant in lacking)
+        raise ConfigurationError(
+            f"Kafka at {settings.bootstrap_servers} doesn't allow this process what the role {role.value} needs: "
+            f"{listed}; {granted_by(role)}"
+        )
+
+
+def _given(admin: Admin, needed: Sequence[Grant]) -> dict[tuple[Resource, str], frozenset[AclOperation] | None]:
+    """Return what we may do on each resource that is *needed*; see `_operations`."""
     topics, groups = _names(needed, Resource.TOPIC), _names(needed, Resource.GROUP)
     asked: dict[tuple[Resource, str], Any] = {}
     described = admin.client.describe_topics(
@@ -170,14 +192,7 @@ def check_rights(settings: Settings, role: Role) -> None:
             groups, include_authorized_operations=True, request_timeout=CALL_S
         )
         asked |= {(Resource.GROUP, name): future for name, future in members.items()}
-    given = {resource: _operations(admin, future) for resource, future in asked.items()}
-    lacking = [grant for grant in needed if not _may(grant, given.get((grant.resource, grant.name)))]
-    if lacking:
-        listed = ", ".join(f"{grant.operation.value} on {grant.resource.value} {grant.name}" for grant in lacking)
-        raise ConfigurationError(
-            f"Kafka at {settings.bootstrap_servers} doesn't allow this process what the role {role.value} needs: "
-            f"{listed}; {granted_by(role)}"
-        )
+    return {resource: _operations(admin, future) for resource, future in asked.items()}
 
 
 def _names(needed: Sequence[Grant], resource: Resource) -> list[str]:
