@@ -29,7 +29,7 @@ from topology.events import Event
 from topology.messages import Body, FailureReason
 from topology.state import Details, Order, Process, Step
 
-__all__ = ["UPCASTERS", "VERSION", "CorruptRow", "RowTooNew", "decode", "due_of", "encode", "timeline"]
+__all__ = ["UPCASTERS", "VERSION", "CorruptRow", "RowTooNew", "decode", "due_of", "encode", "may_wait", "timeline"]
 
 VERSION: Final = 1
 
@@ -37,6 +37,8 @@ UPCASTERS: Final[dict[int, Callable[[bytes], bytes]]] = {}
 """For each older version, what makes a row of the next one."""
 
 _HEAD: Final = Struct(">Bq?HHH")
+_BODIES_AT: Final = 10
+"""Where the head says how many bodies there are."""
 _DUE_MS: Final = Struct(">q")
 _BODY: Final = Struct(">II")
 _DETAILS: Final = Struct(">qHqBq")
@@ -79,6 +81,11 @@ def due_of(row: bytes) -> int:
     except struct_error as exc:
         raise CorruptRow(1, str(exc)) from exc
     return due_ms
+
+
+def may_wait(row: bytes) -> bool:
+    """Return False of a row without any process that waits: one that does has its command's body."""
+    return row[:1] != _VERSION or row[_BODIES_AT : _BODIES_AT + 2] != b"\0\0"
 
 
 def encode(order: Order, due_ms: int) -> bytes | None:

@@ -19,6 +19,11 @@ from streams.errors import ConfigurationError
 from streams.settings import Settings, Switch, is_loopback
 
 SCHEME: Final = "Bearer"
+ACT: Final = "Rejoinder-Act"
+"""
+Header of a request that wants something done. A page in somebody's browser can't set it: the browser would ask first
+whether it may, and nobody here says yes.
+"""
 
 
 class Denied(NamedTuple):
@@ -52,9 +57,16 @@ class Access:
             return None
         return Denied(HTTPStatus.UNAUTHORIZED, f"the header Authorization: {SCHEME} REJOINDER_WEB_TOKEN is needed")
 
-    def headers(self) -> dict[str, str]:
-        """Return what a question to another worker carries."""
-        return {"Authorization": f"{SCHEME} {self._token}"} if self._token else {}
+    def deny_act(self, headers: Mapping[str, str]) -> Denied | None:
+        """Return why a request with these *headers* gets nothing done; None if it does."""
+        if ACT not in headers:
+            return Denied(HTTPStatus.FORBIDDEN, f"the header {ACT} is needed")
+        return self.deny(headers)
+
+    def headers(self, *, act: bool = False) -> dict[str, str]:
+        """Return what a question to another worker carries; *act*: what a request to do something does."""
+        headers = {"Authorization": f"{SCHEME} {self._token}"} if self._token else {}
+        return headers | ({ACT: "yes"} if act else {})
 
     def check_peer(self, url: str) -> None:
         """

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from streams import settings as settings_module
 from streams.batch import Batch
-from streams.frame import App
+from streams.frame import App, stores_of, watch_lag
 from streams.processing.process_manager import ProcessManager
+from streams.processing.waiting import Census
 from streams.registry import open_registry
 from streams.settings import Settings, Switch
 from streams.web import add_pages
@@ -30,13 +31,15 @@ def create_app(settings: Settings) -> App:
     )
     commands, details, outcomes = app.declared(COMMANDS), app.declared(DETAILS), app.declared(EMAIL_EVENTS)
     processes = app.table_of("processes", PROCESSES_CHANGELOG)
+    census = Census(stores_of(processes))
+    app.beside(census)
 
-    @app.transaction(commands, details, outcomes, table=processes)
+    @app.transaction(commands, details, outcomes, table=processes, committed=census.committed)
     def advance(batch: Batch) -> None:
         """Take each record into its order's processes, and send what became due."""
         manager(batch)
 
-    add_pages(app, processes)
+    add_pages(app, processes, census, watch_lag(app))
     return app
 
 

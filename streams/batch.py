@@ -61,11 +61,13 @@ class Batch:
 
     ``due``: keys whose rows' deadlines have passed; rows of all keys of ``records`` and ``due`` are loaded with one
     read. ``due_ms`` is the instant up to which deadlines may be decided, not after ``now_ms``: what fell due since
-    then may be answered by records that nobody has read yet.
+    then may be answered by records that nobody has read yet. ``moved``: by how much the batch moves the counts of what
+    waits (`streams.processing.waiting`).
     """
 
     __slots__ = (
-        "partition", "records", "due", "now_ms", "due_ms", "outputs", "refusals", "at", "_loaded", "_rows", "_load",
+        "partition", "records", "due", "now_ms", "due_ms", "outputs", "refusals", "moved", "at",
+        "_loaded", "_rows", "_load",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +86,7 @@ class Batch:
         self.due_ms = now_ms if due_ms is None else due_ms
         self.outputs: list[Output] = []
         self.refusals: list[Refusal] = []
+        self.moved: dict[int, int] = {}
         self.at = 0
         self._load = load
         self._loaded: dict[bytes, bytes | None] = {}

@@ -9,7 +9,7 @@ import time
 
 from streams import settings as settings_module
 from streams.errors import ConfigurationError
-from streams.frame import App
+from streams.frame import App, watch_lag
 from streams.registry import open_registry
 from streams.services.email.notes import Notes
 from streams.services.email.render import sender_of
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> App:
         table=app.table_of("ledger", LEDGER_CHANGELOG),
         records_max=settings.email_batch,
     )
-    add_pages(app)
+    add_pages(app, watch=watch_lag(app))
     return app
 
 

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+import time
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, Protocol, TypeVar, cast
 
 import confluent_kafka
 import faust
@@ -25,9 +26,11 @@ import structlog
 from faust.types import TableT, TopicT
 
 from streams.batch import Batch
-from streams.errors import Bug, ConfigurationError, RejoinderError
+from streams.errors import Bug, ConfigurationError, RejoinderError, Unavailable
+from streams.monitor.group_offsets import GroupLooker
+from streams.monitor.lag_watch import LagWatch
 from streams.processing.clock import Clock
-from streams.processing.commit import Committer
+from streams.processing.commit import Committer, Work
 from streams.processing.end_offsets import EndOffsets
 from streams.processing.logic import Handler, Handling, Transactional
 from streams.processing.session import Logic, Session
@@ -48,11 +51,26 @@ from topology.acls import Role
 from topology.topics import TOPICS, Topic
 
 log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+START_S: Final = 20.0
+"""In which brokers come up and coordinators move; if they don't, the process ends, and its supervisor says so."""
+START_PAUSE_S: Final = 1.0
 
 HANDLER_S: Final = 240.0
 """The longest that a handler may take with a batch: less than librdkafka's max.poll.interval.ms of five minutes."""
 
 _BY_NAME = {topic.name: topic for topic in TOPICS}
+
+
+class Beside(Protocol):
+    """What runs beside the records, in threads of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End soon."""
 
 
 class App(faust.App):
@@ -72,6 +90,9 @@ class App(faust.App):
         self._directory: StateDirectory | None = None
         self._clock = Clock()
         self._end_offsets: EndOffsets | None = None
+        self._beside: list[Beside] = []
+        self.store_options: StoreOptions | None = None
+        """Of the table's stores, with their memory; None before there is one."""
         self.group = f"{settings.application_id}-{role}"
         super().__init__(
             self.group,
@@ -117,12 +138,19 @@ class App(faust.App):
         )
 
     def transaction(
-        self, *topics: TopicT, table: TableT[bytes, bytes] | None = None
+        self,
+        *topics: TopicT,
+        table: TableT[bytes, bytes] | None = None,
+        committed: Callable[[Sequence[Work]], object] = lambda _: None,
     ) -> Callable[[Callable[[Batch], object]], Callable[[Batch], object]]:
-        """Register ``function(batch)`` for co-partitioned *topics*; it may read and write *table*."""
+        """
+        Register ``function(batch)`` for co-partitioned *topics*; it may read and write *table*.
+
+        *committed* is told what was committed and is in the stores, in the session's thread.
+        """
 
         def register(function: Callable[[Batch], object]) -> Callable[[Batch], object]:
-            self._register(topics, table, Transactional(function, self.settings.batch_records))
+            self._register(topics, table, Transactional(function, self.settings.batch_records, committed))
             return function
 
         return register
@@ -132,6 +160,10 @@ class App(faust.App):
     ) -> None:
         """Register a handler for the records of *topic*, *records_max* at a time; it is opened at the first of them."""
         self._register((topic,), table, Handling(open_handler, self._wait, records_max))
+
+    def beside(self, service: Beside) -> None:
+        """Start *service* once the start-up checks have passed, and stop it at the end."""
+        self._beside.append(service)
 
     def agent(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """
@@ -176,6 +208,8 @@ class App(faust.App):
         except RejoinderError as exc:
             self.failure = exc
             raise
+        for service in self._beside:
+            service.start()
         await super().on_first_start()
 
     async def _check(self) -> None:
@@ -189,13 +223,25 @@ class App(faust.App):
         # What it produces to as well: a missing one would be found by the first record for it, with everything waiting.
         needed = [topic for topic in TOPICS if participant in (topic.consumer, *topic.producers)]
         self._make_state_path()
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, check_rights, settings, Role(self.role))
-        self.partitions = await loop.run_in_executor(None, check_topics, settings, needed)
-        await loop.run_in_executor(None, check_keys, settings, inputs, self.partitions, self.group)
+        await self._patiently(lambda: check_rights(settings, Role(self.role)))
+        self.partitions = await self._patiently(lambda: check_topics(settings, needed))
+        await self._patiently(lambda: check_keys(settings, inputs, self.partitions, self.group))
         if self._table is not None:
             self._directory = StateDirectory(self.state_path, settings.instance)
         self._end_offsets = EndOffsets(config.common(settings), settings.topic)
+
+    @staticmethod
+    async def _patiently(check: Callable[[], _T]) -> _T:
+        """Return what *check* does, in a thread; while brokers come up and coordinators move, it is done again."""
+        deadline_s = time.monotonic() + START_S
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(None, check)
+            except Unavailable as exc:
+                if time.monotonic() > deadline_s:
+                    raise
+                log.warning("can't start yet, trying again", because=str(exc))
+            await asyncio.sleep(START_PAUSE_S)
 
     def _make_state_path(self) -> None:
         """
@@ -218,6 +264,8 @@ class App(faust.App):
         """Finish the turn under way first: what Faust stops next, producer and tables, is the session's too."""
         if self._logic is not None:
             self._logic.stop()
+        for service in self._beside:
+            await asyncio.get_running_loop().run_in_executor(None, service.stop)
         await self.driver.finish()
         await super().on_stop()
         # A thread that didn't end in time may still write; the lock then goes with the process.
@@ -255,6 +303,11 @@ class App(faust.App):
         return cast("Consumer", self.consumer)
 
     @property
+    def stores(self) -> Mapping[int, Partition]:
+        """The table's open partitions, by number; another thread opens and closes them."""
+        return stores_of(self._table) if self._table is not None else {}
+
+    @property
     def state_path(self) -> Path:
         """This role's part of the state directory."""
         return self.settings.state_dir / self.role
@@ -267,7 +320,7 @@ class App(faust.App):
         assert self._directory is not None
         assert self._table is not None
         directory, name = self._directory, self._table.name
-        options = StoreOptions(self.settings.store_memory_mib)
+        options = self.store_options = StoreOptions(self.settings.store_memory_mib)
 
         def open_partition(number: int) -> Partition:
             path = directory.partition_path(self.settings.application_id, name, number)
@@ -295,3 +348,11 @@ class App(faust.App):
 def stores_of(table: TableT[bytes, bytes]) -> MutableMapping[int, Partition]:
     """Return the open partitions of *table* in this worker, by number; another thread opens and closes them."""
     return cast("Store", table.data).partitions
+
+
+def watch_lag(app: App) -> LagWatch:
+    """Return what looks at the lag of *app*'s group, beside it."""
+    settings = app.settings
+    watch = LagWatch(lambda: GroupLooker(settings, [app.role]), settings.lag_interval / 1000)
+    app.beside(watch)
+    return watch

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 from streams import settings as settings_module
 from streams.batch import Batch
 from streams.errors import Unavailable
-from streams.frame import App
+from streams.frame import App, watch_lag
 from streams.registry import open_registry
 from streams.services.orders.answer import answer
 from streams.services.orders.database import Database
@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> App:
                 # The outbox keeps what wasn't published; the next tick tries again.
                 log.warning("changes not published yet", because=str(exc))
 
-    add_pages(app)
+    add_pages(app, watch=watch_lag(app))
     return app
 
 

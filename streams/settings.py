@@ -180,6 +180,9 @@ class Settings(BaseSettings):
             "(*.rejoinder.svc,10.0.0.0/8)."
         ),
     )
+    lag_interval: Duration = Field(
+        15_000, ge=1_000, description="How often a process looks at its group's lag, for whoever scrapes /metrics."
+    )
     log_format: LogFormat = Field(LogFormat.CONSOLE, description="console or json.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="The least that is logged.")
 

@@ -3,7 +3,8 @@ Faust's web server ``rejoinder://``: its pages are ours alone, and nobody can ho
 
 One request a connection, read and answered within `LIFE_S`, whatever the other side does: so a client that sends a byte
 a minute, or reads none, costs a place for as long and no longer. There are few places, and fewer for one address. No
-body is read, nothing but GET and HEAD is answered, and what is wrong is said as JSON without what was asked for.
+body is read, nothing but GET and HEAD is answered (and POST by one page, see `SKIP`), and what is wrong is said as JSON
+without what was asked for.
 
 None of Faust's own pages is served: ``/table`` shows every row of every table.
 """
@@ -34,6 +35,8 @@ LINE_BYTES_MAX: Final = 8_190
 HEADERS_MAX: Final = 64
 
 METHODS: Final = ("GET", "HEAD")
+SKIP: Final = "/skip/"
+"""What the one page's path begins with that is asked by POST."""
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -160,7 +163,7 @@ async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
 
 
 async def _answer(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    if request.method not in METHODS:
+    if request.method not in METHODS and not (request.method == "POST" and request.path.startswith(SKIP)):
         answer = problem(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are answered")
         answer.headers["Allow"] = ", ".join(METHODS)
         return answer

@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
-from topology.topics import COMMANDS, OUTCOMES, TOPICS, Participant, Topic
+from topology.topics import COMMANDS, EMAIL_COMMANDS, LEDGER_CHANGELOG, OUTCOMES, TOPICS, Participant, Topic
 
 
 class Resource(Enum):
@@ -55,9 +55,9 @@ class Role(Enum):
     READER = "reader"
     """Reads the outcomes."""
     OPERATOR = "operator"
-    """Looks, and changes nothing: `rejoinder explain`, `topics diff`, lag, dead letters."""
+    """Looks, and changes nothing: `rejoinder explain`, `status`, `topics diff`, lag, dead letters, mails in doubt."""
     REDRIVER = "redriver"
-    """Puts dead letters back, so may write to every input."""
+    """Puts dead letters back, so may write to every input; says what becomes of mails in doubt, so may read them."""
     DEPLOYER = "deployer"
     """`rejoinder topics apply`."""
 
@@ -131,6 +131,8 @@ def _on_topic(role: Role, topic: Topic) -> list[Operation]:
             return [_look(topic), Operation.DESCRIBE_CONFIGS]
         case Role.REDRIVER:
             operations = _as_participant(Participant.PERSON, topic)
+            if topic in (EMAIL_COMMANDS, LEDGER_CHANGELOG):
+                operations = [Operation.READ]
             return (
                 [*operations, Operation.WRITE] if topic.is_input and Operation.WRITE not in operations else operations
             )
@@ -141,7 +143,8 @@ def _on_topic(role: Role, topic: Topic) -> list[Operation]:
 
 
 def _look(topic: Topic) -> Operation:
-    return Operation.READ if topic.consumer is Participant.PERSON else Operation.DESCRIBE
+    # The ledger says which mails are in doubt; there is no address in it.
+    return Operation.READ if topic.consumer is Participant.PERSON or topic is LEDGER_CHANGELOG else Operation.DESCRIBE
 
 
 def _as_participant(who: Participant, topic: Topic) -> list[Operation]:

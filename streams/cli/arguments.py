@@ -31,3 +31,14 @@ OrderId = Annotated[str, typer.Argument(help="The order.", callback=check_order_
 def plain(text: str) -> str:
     """Return *text* with what isn't printable written as escapes: nothing in it does anything to a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def spoken(seconds: float) -> str:
+    """Return a duration for people, in its two largest units: "3d 4h", "12s"."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, unit_s in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, unit_s)
+        if count or parts or unit == "s":
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import json
-import urllib.error
 import urllib.parse
-import urllib.request
-from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from streams import settings as settings_module
-from streams.access import Access
-from streams.cli.arguments import OrderId, plain
-from streams.errors import ConfigurationError, RejoinderError, Unavailable
+from streams.cli.arguments import OrderId, plain, spoken
+from streams.cli.peers import NotFound, ask
+from streams.errors import RejoinderError, Unavailable
+from streams.monitor.group_offsets import GroupLooker
 from streams.settings import Settings
 from streams.transport.assignment import owners_of
 from streams.transport.partitioner import partition_of
-from streams.transport.topics import partitions_of
+from streams.transport.topics import ROLES, partitions_of
 from topology.topics import COMMANDS
-
-ASK_S: Final = 10.0
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A token goes where it was checked to go."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Follow none."""
-
-
-# No proxy: the environment's is for the way out, and would see the token.
-_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
 
 
 class UnknownOrder(RejoinderError):
@@ -48,7 +33,13 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print what the worker answers, as JSON.")] = False,
 ) -> None:
     """Say what happened to an order and when, what it waits for and until when, and who owns it."""
-    found = _ask(settings_module.load(), order_id)
+    settings = settings_module.load()
+    found = _ask(settings, order_id)
+    try:
+        found["owner_lag"] = _owner_lag(settings, found["partition"])
+    except RejoinderError as exc:
+        # What is known of the order comes first.
+        typer.secho(f"rejoinder: how far its owner is behind isn't known: {exc}", err=True)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -60,26 +51,24 @@ def _ask(settings: Settings, order_id: str) -> dict[str, Any]:
     owner = owners_of(settings, f"{settings.application_id}-worker").get(partition)
     if owner is None:
         raise Unavailable(f"no worker owns partition {partition} of order {order_id} now; is one running? Try again")
-    access = Access(settings)
-    access.check_peer(owner)
-    url = f"{owner}/orders/{urllib.parse.quote(order_id, safe='')}"
-    request = urllib.request.Request(url, headers=access.headers())  # noqa: S310 -- checked to be http.
     try:
-        with _OPENER.open(request, timeout=ASK_S) as answer:
-            return dict(json.load(answer))
-    except urllib.error.HTTPError as exc:
-        with exc:
-            said = exc.read(500).decode(errors="replace")
-        if exc.code == HTTPStatus.NOT_FOUND:
-            raise UnknownOrder(f"nothing is remembered of order {order_id} (asked {owner})") from exc
-        if exc.code in (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED):
-            raise ConfigurationError(
-                f"{owner} doesn't tell: {said}; workers answer with REJOINDER_WEB_ORDERS=on, and only to those who "
-                "have their REJOINDER_WEB_TOKEN"
-            ) from exc
-        raise Unavailable(f"{url} answers {exc.code}: {said}") from exc
-    except OSError as exc:
-        raise Unavailable(f"{url} doesn't answer: {exc}; the worker may be starting or stopping, try again") from exc
+        return ask(settings, owner, f"/orders/{urllib.parse.quote(order_id, safe='')}")
+    except NotFound as exc:
+        raise UnknownOrder(f"nothing is remembered of order {order_id} (asked {owner})") from exc
+
+
+def _owner_lag(settings: Settings, partition: int) -> list[dict[str, Any]]:
+    """Return how far the order's partition is behind, for each input: what came may not have been read yet."""
+    looker = GroupLooker(settings, [ROLES[COMMANDS.consumer]])
+    try:
+        looks = looker.look().looks
+    finally:
+        looker.close()
+    return [
+        {"topic": place.topic, "lag": look.lag, "unstable": look.unstable, "seconds": look.age_s}
+        for place, look in sorted(looks.items())
+        if place.partition == partition
+    ]
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -87,6 +76,10 @@ def _show(found: dict[str, Any]) -> None:
     # Escaped: an order id or a mail server's answer may look like markup.
     order_id = escape(plain(found["order_id"]))
     console.print(f"[bold]order {order_id}[/], partition {found['partition']}, owned by {found['owner']}")
+    for at in found.get("owner_lag", ()):
+        if at["lag"] != 0 or at["unstable"]:
+            lag = "no position" if at["lag"] is None else f"lag {at['lag']:,}, {spoken(at['seconds'] or 0)} behind"
+            console.print(f"  [yellow]{escape(at['topic'])}: {lag}, {at['unstable']} more in an open transaction[/]")
     if details := found["details"]:
         console.print(f"details: version {details['version']}, seen {details['seen_at']}")
     for process in found["processes"]:
@@ -100,6 +93,9 @@ def _show_process(console: Console, process: dict[str, Any], partition: int) -> 
     console.print(f"\n[bold]command {process['command_id']}[/]: {process['state']}{reason}")
     if process["waits_for"]:
         console.print(f"waits for {process['waits_for']}, next deadline {process['next_deadline_at']}")
+    if process["next_try_at"]:
+        attempts = f"{process['query_attempt']} queries and {process['email_attempt']} e-mails so far"
+        console.print(f"tries again at {process['next_try_at']}, {attempts}")
     if process["gives_up_at"]:
         console.print(f"gives up at {process['gives_up_at']}")
     for event in process["timeline"]:

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.local.artifacts import cache_directory, fetch, read_pins
 from streams.local.errors import LocalKafkaError
-from streams.local.process import JavaProcess, free_ports
+from streams.local.process import JavaProcess, free_ports, java_executable
 from streams.local.secured import Secured
 
 KAFKA_VERSION: Final = "4.4.0"
@@ -409,6 +409,16 @@ def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(_PROBE_S_MAX)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def java_command(more: Sequence[Path] = ()) -> list[str]:
+    """
+    Return how a program of Kafka's own is run, up to its main class; *more* are jars that the broker doesn't need.
+
+    Raises:
+        ArtifactError: Kafka can't be downloaded.
+    """
+    return [str(java_executable()), *_java([*fetch(read_pins(_PINS), cache_directory()), *more])]
 
 
 def _java(jars: Sequence[Path]) -> list[str]:

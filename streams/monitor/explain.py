@@ -47,6 +47,11 @@ def instant(at_ms: int) -> str:
         return f"{at_ms} ms"
 
 
+def waits_for(step: Step) -> str | None:
+    """Return what a process at *step* waits for, for people; None if for nothing."""
+    return _WAITS_FOR[step]
+
+
 def _process(process: Process, policy: Policy) -> dict[str, Any]:
     return {
         "command_id": process.command_id,
@@ -56,10 +61,26 @@ def _process(process: Process, policy: Policy) -> dict[str, Any]:
         "query_attempt": process.query_attempt,
         "email_attempt": process.email_attempt,
         "next_deadline_at": None if process.due_ms == NEVER_MS else instant(process.due_ms),
-        "gives_up_at": None if process.finished else instant(process.received_ms + policy.give_up_after_ms),
+        "next_try_at": _next_try(process, policy),
+        "gives_up_at": _gives_up(process, policy),
         "traceparent": process.traceparent,
         "timeline": [_event(event) for event in state_codec.timeline(process)],
     }
+
+
+def _next_try(process: Process, policy: Policy) -> str | None:
+    """Return when it asks or sends again; None if it won't: its next deadline then is the end."""
+    trying = process.step in (Step.AWAITING_DETAILS, Step.RETRYING_EMAIL)
+    over = process.due_ms >= process.received_ms + policy.give_up_after_ms
+    return instant(process.due_ms) if trying and not over else None
+
+
+def _gives_up(process: Process, policy: Policy) -> str | None:
+    if process.finished:
+        return None
+    if process.step is Step.AWAITING_EMAIL:  # Waits for an outcome, however long ago its command came.
+        return instant(process.due_ms)
+    return instant(process.received_ms + policy.give_up_after_ms)
 
 
 _WAITS_FOR = {

@@ -7,24 +7,37 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from streams.batch import Batch, Record
+from streams.processing.commit import Work
 from streams.processing.session import Due, Session
 from streams.processing.task import Phase, Task, first_positions
 from streams.transport.member import Polled
 
 
 class Transactional:
-    """The logic of a batch function: everything of a turn is decided, then committed."""
+    """
+    The logic of a batch function: everything of a turn is decided, then committed.
 
-    def __init__(self, function: Callable[[Batch], object], records_max: int) -> None:
+    *committed* is told what was.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Batch], object],
+        records_max: int,
+        committed: Callable[[Sequence[Work]], object] = lambda _: None,
+    ) -> None:
         self.function = function
         self.records_max = records_max
+        self._committed = committed
 
     def stop(self) -> None:
         """Nothing takes long here."""
 
     def run(self, session: Session, batches: Mapping[Task, Sequence[Record]], due: Due, polled: Polled) -> None:
         """One transaction."""
-        session.commit(session.decide(self.function, batches, due), polled)
+        works = session.decide(self.function, batches, due)
+        if session.commit(works, polled):
+            self._committed(works)
 
 
 class Handling:

@@ -15,6 +15,7 @@ from schemas.undecodable import Undecodable
 from streams import metrics
 from streams.batch import Batch, Record
 from streams.headers import TRACEPARENT, cloud_event_headers, header, original_ms
+from streams.processing import waiting
 from streams.transport.partitioner import partition_of
 from topology import ids
 from topology.events import DEADLINE, Cause
@@ -133,6 +134,7 @@ class ProcessManager:
         self._decide_due(batch, orders, taken)
         details_ttl_ms, finished_ttl_ms = self._policy.details_ttl_ms, self._policy.finished_ttl_ms
         for key, order in orders.items():
+            waiting.add(batch.moved, order, 1)
             batch.put(key, state_codec.encode(order, order.next_due_ms(details_ttl_ms, finished_ttl_ms)))
         for branch_id, times in taken.items():
             metrics.DECISIONS.labels(*_BRANCHES[branch_id]).inc(times)
@@ -197,6 +199,7 @@ class ProcessManager:
         if order is None:
             row = batch.get(key)
             order = orders[key] = Order(key.decode()) if row is None else state_codec.decode(key.decode(), row)
+            waiting.add(batch.moved, order, -1)
         return order
 
     def _send(self, batch: Batch, key: bytes, owed: list[Owed], record: Record | None) -> None:

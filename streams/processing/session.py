@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack
+from queue import SimpleQueue
 from typing import Final, Protocol
 
 import structlog
@@ -21,7 +22,7 @@ from streams.processing.clock import Clock
 from streams.processing.commit import Committer, Work
 from streams.processing.end_offsets import EndOffsets, Ends
 from streams.processing.places import Places, tell_held
-from streams.processing.task import Failed, Phase, Task
+from streams.processing.task import Failed, HeldAt, Phase, Task
 from streams.store.partition import Partition
 from streams.store.restore import Restorer
 from streams.transport.member import TP, GroupOffsets, Listener, Member, Polled
@@ -83,6 +84,8 @@ class Session(Listener):
         self.stores = stores
         self.tasks: dict[int, Task] = {}
         self.clock = clock
+        self.turned_s = time.monotonic()
+        """When the last turn ended, on the monotonic clock."""
         self._inputs = tuple(inputs)
         self._logic = logic
         self._transaction = transaction
@@ -93,7 +96,9 @@ class Session(Listener):
         self._ends: Ends | None = None
         self._idle_commit_s = 0.0
         self._aborts = 0
+        self._to_skip: SimpleQueue[HeldAt] = SimpleQueue()
         self._closing = False
+        self._restorer: Restorer | None = None
         metrics.SESSIONS.inc()
         try:
             transaction.init()
@@ -118,6 +123,11 @@ class Session(Listener):
                 self._drop(task)
 
     @property
+    def restorer(self) -> Restorer | None:
+        """Who restores the stores; None without a table."""
+        return self._restorer
+
+    @property
     def closed(self) -> bool:
         """Whether this life is over."""
         return self._closing
@@ -126,6 +136,7 @@ class Session(Listener):
 
     def turn(self) -> None:
         """Do whatever there is to do now; wait for it a tenth of a second at most."""
+        self._skip()
         polled = self.member.poll(self._logic.records_max, POLL_S)
         self._take_restored()
         self._take_places()
@@ -139,6 +150,29 @@ class Session(Listener):
         records = {task: some for number, some in polled.records.items() if (task := self._usable(number, some))}
         if records or due or self._idle_commit_due():
             self._logic.run(self, records, due, polled)
+        self.turned_s = time.monotonic()
+
+    def skip(self, at: HeldAt) -> bool:
+        """
+        Refuse the record that a partition is held at, and go on, in the next turn; any thread may ask.
+
+        Return whether there is such a partition. Who asks twice is told so twice; nothing is skipped twice.
+        """
+        task = self.tasks.get(at.partition)
+        if task is None or task.phase is not Phase.HELD or task.held_at != at:
+            return False
+        self._to_skip.put(at)
+        return True
+
+    def _skip(self) -> None:
+        while not self._to_skip.empty():
+            at = self._to_skip.get()
+            task = self.tasks.get(at.partition)
+            if task is None or task.phase is not Phase.HELD or task.held_at != at:
+                continue  # It has moved meanwhile: its next owner is held at the same record.
+            task.skipped.add(at)
+            task.held_at = None
+            self._run(task)
 
     def _usable(self, number: int, records: Sequence[Record]) -> Task | None:
         """Return the task for *records*; None when they must wait, after putting them back."""
@@ -201,7 +235,8 @@ class Session(Listener):
         self, decide: Callable[[Batch], object], task: Task, records: Sequence[Record], failed: Failed
     ) -> Work | None:
         """Commit what came before the record on which our code failed; hold the partition there."""
-        before = records[: records.index(failed.record)] if failed.record else records
+        record = failed.record
+        before = records[: records.index(record)] if record else records
         self.member.pause(task.owned)
         # The end of a partition may have been seen behind the record that nobody has decided.
         first = task.step_back(records)
@@ -214,10 +249,11 @@ class Session(Listener):
         for tp in first:
             self.member.seek(tp, task.positions[tp])
         task.phase = Phase.HELD
+        task.held_at = record and HeldAt(record.topic, record.partition, record.offset)
         log.error(
             "partition held: our own code failed on a record, the other partitions go on",
             partition=task.partition,
-            record=failed.record and (failed.record.topic, failed.record.partition, failed.record.offset),
+            record=task.held_at and tuple(task.held_at),
             exc_info=failed.__cause__,
         )
         return work
@@ -356,6 +392,7 @@ class Session(Listener):
         if task is None:
             return
         self.member.pause(task.owned)
+        task.held_at = None
         may_end = task.phase is not Phase.HELD or self._places.asks(task.partition)
         task.phase = Phase.HELD
         if may_end and self._places.ask(partition):
@@ -385,6 +422,8 @@ class Session(Listener):
 
     def _rest(self, task: Task) -> None:
         """Stop *task*; its store is closed, whoever has it now."""
+        task.held_at = None
+        task.skipped.clear()
         if task.phase is not Phase.WAITING and task.owned:
             self.member.pause(task.owned)
         task.phase = Phase.WAITING

@@ -5,14 +5,15 @@ One partition number: what of it is owned, where it is read to, and what it is d
        ▲                                             │  │ └──somebody doesn't answer──▲
        └──────────────an input revoked───────────────┘  └──our code failed, records lost──▶ HELD
 
-WAITING, BACKING_OFF and HELD are paused: no records come. HELD ends with the membership.
+WAITING, BACKING_OFF and HELD are paused: no records come. HELD ends with the membership, or when a person skips the
+record that it is held at: that record is refused, and the task goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from streams.batch import Batch, Output, Record
 from streams.errors import Corrupt, Unavailable
@@ -37,6 +38,14 @@ class Phase(Enum):
     HELD = "held"
 
 
+class HeldAt(NamedTuple):
+    """The record that a task is held at; *topic* is the declared name."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
 class Failed(Exception):
     """Our own code failed on ``record`` (None: on a deadline); the cause is chained."""
 
@@ -58,6 +67,10 @@ class Task:
         """Next offset to read, of each input of which something was heard."""
         self.committed: dict[TP, int] = {}
         self.retry_at_ms = 0
+        self.held_at: HeldAt | None = None
+        """Where our code failed; None unless it is HELD because of that."""
+        self.skipped: set[HeldAt] = set()
+        """Records that a person doesn't want to be decided."""
         self._failures = 0
 
     @property
@@ -96,19 +109,28 @@ class Task:
             Corrupt: the store can't be read.
             Failed: *decide* raised anything else; nothing is changed.
         """
-        batch = self.batch(records, now_ms, [key for _, key in due], due_ms)
+        some = records if not self.skipped else [record for record in records if not self._skips(record)]
+        batch = self.batch(some, now_ms, [key for _, key in due], due_ms)
         try:
             decide(batch)
         except (Unavailable, Corrupt):
             raise
         except Exception as exc:
-            raise Failed(records[batch.at] if batch.at < len(records) else None) from exc
+            raise Failed(some[batch.at] if batch.at < len(some) else None) from exc
         if too_large := [output for output in batch.outputs if _size(output) > _BYTES_MAX[output.topic]]:
             # Refused by the broker, it would abort the transaction again and again, and everybody's with it.
             at = too_large[0]
             raise Failed(None) from ValueError(f"{_size(at)} bytes for {at.topic}, key {at.key!r}: more than it takes")
+        if len(some) < len(records):
+            # Whoever reads the batch again, after an abort, reads these again too.
+            batch.records = records
+            for record in filter(self._skips, records):
+                batch.refuse(record, "skipped", "our own code failed on it, and a person had it skipped")
         self._failures = 0
         return Work(batch, self._positions_after(records), self.store, due)
+
+    def _skips(self, record: Record) -> bool:
+        return HeldAt(record.topic, record.partition, record.offset) in self.skipped
 
     def _positions_after(self, records: Sequence[Record]) -> dict[TP, int]:
         for topic, offset in {record.topic: record.offset + 1 for record in records}.items():

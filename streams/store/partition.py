@@ -19,7 +19,8 @@ import contextlib
 import errno
 import shutil
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -99,6 +100,10 @@ class Partition:
         # Nothing is due before this key: index entries that were deleted are passed over once, not every batch.
         self._due_from = _DUE
         self._checkpoint: Checkpoint | None = None
+        self._reading = threading.Condition()
+        self._readers = 0
+        """Threads with an open cursor, see `snapshot`."""
+        self._closing = False
         self._open()
 
     @classmethod
@@ -225,6 +230,63 @@ class Partition:
             for entry in self._scan(_ROW):
                 yield entry.key()[1:], entry.value()
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[tuple[int, Iterator[tuple[bytes, bytes]]]]:
+        """
+        Yield the changelog position and all rows (keys and rows, in key order) of one instant, for any thread to read.
+
+        An open cursor keeps RocksDB's lock on the files: `close` and `wipe` wait for the end of this, and have it end,
+        as `Unavailable` at the next row.
+        """
+        with self._read_from(_CHECKPOINT) as entries:
+            # A partition that was never restored has no checkpoint, nor any row.
+            _, checkpoint = next(entries, (b"", b""))
+            yield _decoded(checkpoint).position if checkpoint else 0, entries
+
+    @contextlib.contextmanager
+    def rows_after(self, key: bytes | None) -> Iterator[Iterator[tuple[bytes, bytes]]]:
+        """Yield the rows whose keys come after *key*, all of them after None, as `snapshot` does."""
+        with self._read_from(_ROW + (key or b"")) as entries:
+            yield (entry for entry in entries if key is None or entry[0] > key)
+
+    @contextlib.contextmanager
+    def _read_from(self, start: bytes) -> Iterator[Generator[tuple[bytes, bytes], None, None]]:
+        with self._reading:
+            if self._closing:
+                raise Unavailable(f"{self.path}: it is being closed")
+            self._readers += 1
+        try:
+            with self._translated():
+                cursors = self._scan(start)
+                entries = self._entries(cursors)
+                try:
+                    yield entries
+                finally:
+                    entries.close()
+                    cursors.close()
+        finally:
+            with self._reading:
+                self._readers -= 1
+                self._reading.notify_all()
+
+    def _entries(self, cursors: Iterator[RdictIter]) -> Generator[tuple[bytes, bytes], None, None]:
+        # By `map`, which keeps no cursor: the error's traceback keeps this frame, and so a cursor in it, for as long as
+        # somebody has the error.
+        for entry in map(_entry_of, cursors):
+            if self._closing:
+                raise Unavailable(f"{self.path}: it is being closed")
+            yield entry
+
+    @contextlib.contextmanager
+    def _without_readers(self) -> Iterator[None]:
+        with self._reading:
+            self._closing = True
+            self._reading.wait_for(lambda: not self._readers)
+        try:
+            yield
+        finally:
+            self._closing = False
+
     def figures(self) -> Figures:
         """Return approximate sizes."""
         with self._translated():
@@ -243,14 +305,15 @@ class Partition:
     def wipe(self) -> None:
         """Forget everything; the partition stays open, without a checkpoint."""
         # Nothing of it is wanted any more, so an error at closing doesn't matter.
-        with contextlib.suppress(RejoinderError), self._translated():
-            self._db.close()
-        _remove(self.path)
-        self._open()
+        with self._without_readers():
+            with contextlib.suppress(RejoinderError), self._translated():
+                self._db.close()
+            _remove(self.path)
+            self._open()
 
     def close(self) -> None:
         """Put everything on disk and close; closing twice is no error."""
-        with self._translated(), contextlib.suppress(DbClosedError):
+        with self._without_readers(), self._translated(), contextlib.suppress(DbClosedError):
             try:
                 self._db.flush()
             finally:
@@ -282,7 +345,7 @@ class Partition:
         if deadlines:
             self._due_from = min(self._due_from, deadlines[0])
 
-    def _scan(self, start: bytes, read: ReadOptions | None = None) -> Iterator[RdictIter]:
+    def _scan(self, start: bytes, read: ReadOptions | None = None) -> Generator[RdictIter, None, None]:
         """Yield a cursor, at each entry from *start* on."""
         cursor = self._db.iter(read)
         cursor.seek(start)
@@ -304,6 +367,10 @@ class Partition:
             raise Unavailable(f"{self.path}: closed; its partition is being handed over, ask its new owner") from exc
         except Exception as exc:
             raise error_of(self.path, str(exc)) from exc
+
+
+def _entry_of(cursor: RdictIter) -> tuple[bytes, bytes]:
+    return cursor.key()[1:], cursor.value()
 
 
 def _encoded(checkpoint: Checkpoint) -> bytes:

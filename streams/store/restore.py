@@ -154,6 +154,11 @@ class Restorer:
             self._ready.clear()
             return found
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def failures(self) -> dict[int, RejoinderError]:
         """Return the partitions that can't be restored at the moment, and why; they are tried again."""
         with self._changed:

@@ -157,8 +157,19 @@ def check_rights(settings: Settings, role: Role) -> None:
         ConfigurationError: we may not; says what, on what, and how it is granted.
         Unavailable: no broker answers.
     """
-    admin = Admin(settings)
     needed = grants(role, settings.application_id, settings.topic_prefix)
+    given = _given(Admin(settings), needed)
+    lacking = [grant for grant in needed if not _may(grant, given.get((grant.resource, grant.name)))]
+    if lacking:
+        listed = ", ".join(f"{grant.operation.value} on {grant.resource.value} {grant.name}" for grant in lacking)
+        raise ConfigurationError(
+            f"Kafka at {settings.bootstrap_servers} doesn't allow this process what the role {role.value} needs: "
+            f"{listed}; {granted_by(role)}"
+        )
+
+
+def _given(admin: Admin, needed: Sequence[Grant]) -> dict[tuple[Resource, str], frozenset[AclOperation] | None]:
+    """Return what we may do on each resource that is *needed*; see `_operations`."""
     topics, groups = _names(needed, Resource.TOPIC), _names(needed, Resource.GROUP)
     asked: dict[tuple[Resource, str], Any] = {}
     described = admin.client.describe_topics(
@@ -170,14 +181,7 @@ def check_rights(settings: Settings, role: Role) -> None:
             groups, include_authorized_operations=True, request_timeout=CALL_S
         )
         asked |= {(Resource.GROUP, name): future for name, future in members.items()}
-    given = {resource: _operations(admin, future) for resource, future in asked.items()}
-    lacking = [grant for grant in needed if not _may(grant, given.get((grant.resource, grant.name)))]
-    if lacking:
-        listed = ", ".join(f"{grant.operation.value} on {grant.resource.value} {grant.name}" for grant in lacking)
-        raise ConfigurationError(
-            f"Kafka at {settings.bootstrap_servers} doesn't allow this process what the role {role.value} needs: "
-            f"{listed}; {granted_by(role)}"
-        )
+    return {resource: _operations(admin, future) for resource, future in asked.items()}
 
 
 def _names(needed: Sequence[Grant], resource: Resource) -> list[str]:

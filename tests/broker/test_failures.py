@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streams.batch import Batch
 from streams.errors import Unavailable
 from streams.local.kafka import LocalKafka
-from streams.processing.task import Phase
+from streams.processing.task import HeldAt, Phase
+from streams.transport.transaction import Aborted, Transaction
 from tests.broker.harness import (
     Busy,
     Worker,
@@ -20,12 +23,13 @@ from tests.broker.harness import (
     join,
     keys_of_partition,
     produce,
+    read_all,
     sent,
     settings_for,
     wait_for,
     wait_for_mails,
 )
-from topology.topics import COMMANDS, DETAILS, Topic
+from topology.topics import COMMANDS, DEAD_LETTERS, DETAILS, Topic
 
 NUMBER = 2
 ORDERS, OTHERS = keys_of_partition(NUMBER, 100), keys_of_partition(0, 50) + keys_of_partition(3, 50)
@@ -119,3 +123,57 @@ def test_partition_backs_off_while_somebody_doesnt_answer(kafka: LocalKafka, uni
         wait_for_mails(settings, ORDERS)
     assert Counter(ORDERS + OTHERS) == sent(settings)
     assert 2 <= len(refused) <= 5, "it tried again, at longer and longer intervals"
+
+
+def test_record_that_a_person_skips_is_a_dead_letter(kafka: LocalKafka, unique: str, tmp_path: Path) -> None:
+    """Its partition goes on behind it, in the same membership; only the record that it is held at can be skipped."""
+    settings = settings_for(kafka.bootstrap_servers, unique)
+    produce(settings, COMMANDS.name, dict.fromkeys(ORDERS, b"c"))
+    with Worker(settings, tmp_path / "state", function=failing_at(DETAILS.name, ORDERS[30])) as worker:
+        wait_for(lambda: committed(settings)[settings.topic(COMMANDS.name), NUMBER] == len(ORDERS), "all commands")
+        produce(settings, DETAILS.name, dict.fromkeys(ORDERS, b"d"))
+        wait_for(lambda: worker.phases().get(NUMBER) is Phase.HELD, "the partition is held")
+        session = worker.session
+        assert session is not None
+        held = session.tasks[NUMBER].held_at
+        assert HeldAt(DETAILS.name, NUMBER, 30) == held
+        for wrong in (held._replace(offset=29), held._replace(partition=0), held._replace(topic=COMMANDS.name)):
+            assert not session.skip(wrong)
+        assert session.skip(held)
+        others = ORDERS[:30] + ORDERS[31:]
+        wait_for_mails(settings, others)
+        assert Phase.RUNNING is worker.phases()[NUMBER]
+        assert session is worker.session
+        assert session.tasks[NUMBER].held_at is None
+        wait_for(lambda: committed(settings)[settings.topic(DETAILS.name), NUMBER] == len(ORDERS), "all details")
+    (letter,) = read_all(settings, DEAD_LETTERS.name)
+    headers = dict(letter.headers())
+    assert (ORDERS[30].encode(), b"d", b"skipped") == (letter.key(), letter.value(), headers["rejoinder.reason"])
+    assert b"30" == headers["__streams.errors.offset"]
+    assert Counter(others) == sent(settings)
+
+
+def test_skipped_record_is_skipped_after_an_abort_too(kafka: LocalKafka, unique: str, tmp_path: Path) -> None:
+    """The first of its batch: when that is read again, it begins at the record, not behind it."""
+    settings = settings_for(kafka.bootstrap_servers, unique)
+    produce(settings, COMMANDS.name, dict.fromkeys(ORDERS[:3], b"c"))
+    aborting = threading.Event()
+
+    class Aborting(Transaction):
+        def commit(self, positions: Any, member: Any) -> None:
+            if aborting.is_set():
+                aborting.clear()
+                self.abort()
+                raise Aborted("as the test wants it")
+            super().commit(positions, member)
+
+    with Worker(
+        settings, tmp_path / "state", function=failing_at(COMMANDS.name, ORDERS[0]), transaction_type=Aborting
+    ) as worker:
+        wait_for(lambda: worker.phases().get(NUMBER) is Phase.HELD, "the partition is held")
+        assert worker.session is not None
+        aborting.set()
+        assert worker.session.skip(HeldAt(COMMANDS.name, NUMBER, 0))
+        wait_for(lambda: committed(settings)[settings.topic(COMMANDS.name), NUMBER] == 3, "all commands")
+        assert not aborting.is_set()
+    assert [ORDERS[0].encode()] == [letter.key() for letter in read_all(settings, DEAD_LETTERS.name)]

@@ -317,8 +317,12 @@ def test_commands_work_with_just_the_granted_rights(world: World) -> None:
     assert 0 == sent.returncode, sent.stderr
     cancelled = rejoinder(["cancel", order_id, sent.stdout.strip()], world.environment(Role.SOURCE))
     assert 0 == cancelled.returncode, cancelled.stderr
-    ran = rejoinder(["topics", "diff"], world.environment(Role.OPERATOR))
-    assert 0 == ran.returncode, ran.stderr + ran.stdout
+    for command in (["topics", "diff"], ["lag", "--fail"], ["status"], ["waiting"], ["doubtful", "list"]):
+        ran = rejoinder(command, world.environment(Role.OPERATOR))
+        assert 0 == ran.returncode, ran.stderr + ran.stdout
+        assert not CANARY.search(ran.stdout + ran.stderr)
+    ran = rejoinder(["doubtful", "resend", "--all"], world.environment(Role.REDRIVER))
+    assert (0, True) == (ran.returncode, "0 told" in ran.stdout), ran.stderr
 
 
 def test_refused_addresses_are_told_without_them(world: World) -> None:

@@ -176,23 +176,30 @@ def test_explanation_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> No
     ]  # fmt: skip
     process = {
         "command_id": "c-1", "state": "e-mail to be retried", "reason": None, "waits_for": "the time",
-        "next_deadline_at": "T4", "gives_up_at": "T5", "timeline": timeline,
+        "next_deadline_at": "T4", "next_try_at": "T4", "query_attempt": 2, "email_attempt": 1, "gives_up_at": "T5",
+        "timeline": timeline,
     }  # fmt: skip
     ended = {**process, "command_id": "c-2", "state": "failed", "reason": "CANCELLED", "waits_for": None,
-             "gives_up_at": None, "timeline": []}  # fmt: skip
+             "gives_up_at": None, "next_try_at": None, "timeline": []}  # fmt: skip
     _show(
         {
             "order_id": "[red]7[/]", "partition": 3, "owner": "http://host:1",
+            "owner_lag": [
+                {"topic": "email.events", "lag": 0, "unstable": 0, "seconds": 0.0},
+                {"topic": "order-details.events", "lag": 1200, "unstable": 3, "seconds": 65.2},
+            ],
             "details": {"version": 2, "seen_at": "T0"}, "processes": [process, ended],
             "sent_before_their_command": [{"email_id": "e-9", "heard_at": "T9"}],
         }
     )  # fmt: skip
     expected = [
         "order [red]7[/], partition 3, owned by http://host:1",
+        "  order-details.events: lag 1,200, 1m 5s behind, 3 more in an open transaction",
         "details: version 2, seen T0",
         "",
         "command c-1: e-mail to be retried",
         "waits for the time, next deadline T4",
+        "tries again at T4, 2 queries and 1 e-mails so far",
         "gives up at T5",
         "  T1  CommandReceived                               order-confirmation.commands/3/5",
         "  T2  OrderDetailsQueried (attempt 2)               a deadline",

@@ -59,6 +59,8 @@ class Worker:
         self.pages: dict[str, Callable[..., Any]] = {}
         self.partitions = PARTITIONS
         self.settings = load(web_orders=Switch.ON, web_host="here", web_port=1)
+        self.role = "worker"
+        self.store_options = None
         self.driver = SimpleNamespace(alive=True)
         self.session: Any = None
         self.assignor = Assignor()
@@ -88,9 +90,10 @@ class Worker:
         """Answer with bytes."""
         return content_type, value
 
-    async def get(self, path: str, *, forwarded: bool = False, **fields: str) -> tuple[Any, Any]:
+    async def get(self, path: str, *, forwarded: bool = False, query: Any = None, **fields: str) -> tuple[Any, Any]:
         """Ask for a page."""
-        request = SimpleNamespace(headers={"Host": "here"} | ({FORWARDED: "1"} if forwarded else {}))
+        headers = {"Host": "here"} | ({FORWARDED: "1"} if forwarded else {})
+        request = SimpleNamespace(headers=headers, query=query or {})
         answer: tuple[Any, Any] = await self.pages[path](self, request, **fields)
         return answer
 

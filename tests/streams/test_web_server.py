@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
@@ -20,8 +21,12 @@ import streams.email
 import streams.orders
 from streams import settings as settings_module
 from streams import web_server
+from streams.access import ACT
+from streams.exposition import Exposition
 from streams.frame import App
 from streams.local.process import free_ports
+from streams.metrics import DECLARED
+from streams.processing.task import HeldAt, Phase, Task
 from streams.settings import Settings, Switch
 from streams.transport.partitioner import partition_of
 from streams.web_server import CONNECTIONS_OF_ONE_MAX, HEADERS, LINE_BYTES_MAX, REQUEST_BYTES_MAX, Web
@@ -135,11 +140,13 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 @pytest.mark.parametrize("role", CREATE_APP)
 async def test_all_pages_are_ours(role: str, start: Start) -> None:
-    """None of Faust's, which show every row of every table, and no other method than GET and HEAD."""
+    """None of Faust's, which show every row of every table, and no method but GET and HEAD, except to skip."""
     server = await start(role)
     routes = {(route.method, route.resource.canonical) for route in server.app.web.web_app.router.routes()}
-    pages = ["/health/live", "/health/ready", "/metrics", *(["/orders/{order_id}"] if role == "worker" else [])]
-    assert {(method, page) for page in pages for method in ("GET", "HEAD")} == routes
+    skip = "/skip/{topic}/{partition}/{offset}"
+    pages = ["/health/live", "/health/ready", "/metrics", "/status", skip]
+    pages += ["/orders/{order_id}", "/waiting/{partition}"] if role == "worker" else []
+    assert {(method, page) for page in pages for method in ("GET", "HEAD")} | {("POST", skip)} == routes
     for path in ("/", "/table/", "/table/processes/", "/router/", "/graph/", "/stats/", "/performance/"):
         assert 404 == (await server.get(path)).status
 
@@ -161,7 +168,94 @@ async def test_labels_of_metrics_are_few_known_words(start: Start) -> None:
     ours = [line for line in text.splitlines() if line.startswith("rejoinder_")]
     names = {name for line in ours for name in re.findall(r'(\w+)="', line)}
     assert ours
-    assert names <= {"reason", "message", "step", "branch", "phase", "then", "le"}
+    declared = {label for metric in DECLARED for label in metric.labels}
+    assert names <= declared | {"le"}
+    assert not {label for label in declared if "order" in label or "mail" in label or "id" in label}
+
+
+SKIP_ONE: Final = "/skip/email.commands/0/7"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "settings", "status"),
+    [
+        ("GET", {ACT: "yes"}, {}, 405),
+        ("PUT", {ACT: "yes"}, {}, 405),
+        # What a page in somebody's browser can send.
+        ("POST", {}, {}, 403),
+        ("POST", {ACT: "yes"}, {"web_orders": Switch.OFF}, 403),
+        ("POST", {ACT: "yes", "Host": "evil.example"}, {}, 403),
+        ("POST", {ACT: "yes"}, {"web_token": TOKEN}, 401),
+        ("POST", {ACT: "yes", "Authorization": f"Bearer {TOKEN}"}, {"web_token": TOKEN}, 409),
+        ("POST", {ACT: "yes"}, {}, 409),
+        ("POST", {ACT: "yes", "Content-Length": "1"}, {}, 413),
+    ],
+)
+async def test_skip_is_done_for_those_who_may(
+    method: str, headers: dict[str, str], settings: dict[str, Any], status: int, start: Start
+) -> None:
+    """And for no browser; 409: nothing is held there."""
+    server = await start("email", **{"web_orders": Switch.ON} | settings)
+    answer = await server.get(SKIP_ONE, method, **headers)
+    assert status == answer.status
+    _check_harmless(answer)
+
+
+@pytest.mark.parametrize("at", ["x/0/7", "email.commands/-1/7", "email.commands/0/x", f"email.commands/0/{'9' * 99}"])
+async def test_skip_takes_coordinates_only(at: str, start: Start) -> None:
+    """Status 400 or 409, whatever is written there."""
+    server = await start("email", web_orders=Switch.ON)
+    assert (await server.get(f"/skip/{at}", "POST", **{ACT: "yes"})).status in (400, 409)
+
+
+async def test_skip_tells_the_session(start: Start) -> None:
+    """Of the record by its topic's declared name; status 202, for the session does it in its own time."""
+    server = await start("email", web_orders=Switch.ON, topic_prefix="shop.")
+    asked: list[HeldAt] = []
+
+    def skip(at: HeldAt) -> bool:
+        asked.append(at)
+        return True
+
+    session: Any = SimpleNamespace(skip=skip, tasks={})
+    server.app.session = session
+    answer = await server.get("/skip/shop.email.commands/0/7", "POST", **{ACT: "yes"})
+    at = HeldAt("email.commands", 0, 7)
+    assert (202, {"skips": at._asdict()}, [at]) == (answer.status, answer.json, asked)
+
+
+async def test_status_says_what_is_held(start: Start) -> None:
+    """Where our code failed, as `rejoinder skip` takes it."""
+    server = await start()
+    task = Task(3, ["email.events"])
+    task.phase, task.held_at = Phase.HELD, HeldAt("email.events", 3, 17)
+    session: Any = SimpleNamespace(tasks={3: task})
+    server.app.session = session
+    found = (await server.get("/status")).json
+    assert ({"3": "held"}, [{"topic": "email.events", "partition": 3, "offset": 17}]) == (
+        found["partitions"],
+        found["held"],
+    )
+
+
+async def test_waiting_is_for_those_who_may_see_orders(start: Start) -> None:
+    """As one order is; its parameters are checked."""
+    assert 403 == (await (await start()).get("/waiting/0")).status
+    server = await start(web_orders=Switch.ON, web_token=TOKEN)
+    assert 401 == (await server.get("/waiting/0")).status
+    allowed = {"Authorization": f"Bearer {TOKEN}"}
+    assert 503 == (await server.get("/waiting/0", **allowed)).status
+    for wrong in ("/waiting/x", "/waiting/0?step=sent", "/waiting/0?older_than_ms=-1", "/waiting/0?older_than_ms=1e9"):
+        answer = await server.get(wrong, **allowed)
+        assert 400 == answer.status
+        _check_harmless(answer)
+
+
+async def test_status_tells_of_no_order(start: Start) -> None:
+    """Numbers and names of this process, so it needs no token."""
+    answer = await (await start(web_orders=Switch.ON, web_token=TOKEN)).get("/status")
+    assert 200 == answer.status
+    assert ("worker", {}, [], []) == tuple(answer.json[name] for name in ("role", "partitions", "held", "waiting"))
 
 
 async def test_orders_are_not_served_unless_somebody_says_so(start: Start) -> None:
@@ -408,7 +502,7 @@ async def test_slow_client_is_cut_off(sent: bytes, start: Start, monkeypatch: py
 async def test_client_that_does_not_read_is_cut_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its place is free again."""
     monkeypatch.setattr(web_server, "LIFE_S", 0.5)
-    monkeypatch.setattr("streams.web.generate_latest", lambda: b"a" * 64_000_000)
+    monkeypatch.setattr("streams.exposition.Exposition.text", lambda _: b"a" * 64_000_000)
     server = await start()
     reader, writer = await server.connect()
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -440,10 +534,10 @@ async def test_page_that_fails_tells_nothing(
 ) -> None:
     """The log has the reason, without the path that was asked for."""
 
-    def fail() -> bytes:
+    def fail(_: Exposition) -> bytes:
         raise RuntimeError("inner secret")
 
-    monkeypatch.setattr("streams.web.generate_latest", fail)
+    monkeypatch.setattr("streams.exposition.Exposition.text", fail)
     answer = await (await start()).get("/metrics?canary", Accept="text/html")
     assert 500 == answer.status
     _check_harmless(answer)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from topology.acls import SERVICES, Grant, Operation, Resource, Role, allows, grants
-from topology.topics import COMMANDS, DEAD_LETTERS, EMAIL_COMMANDS, OUTCOMES, REDRIVES, TOPICS, Topic
+from topology.topics import (
+    COMMANDS,
+    DEAD_LETTERS,
+    EMAIL_COMMANDS,
+    LEDGER_CHANGELOG,
+    OUTCOMES,
+    REDRIVES,
+    TOPICS,
+    Topic,
+)
 
 READ, WRITE, DESCRIBE = Operation.READ, Operation.WRITE, Operation.DESCRIBE
 
@@ -44,16 +53,19 @@ def test_source_and_reader_see_one_topic_each() -> None:
 
 
 def test_operator_changes_nothing() -> None:
-    """Looks at all topics, and reads dead letters and what was put back."""
+    """Looks at all topics, and reads dead letters, what was put back, and the ledger's mails in doubt."""
     assert set() == {topic for topic in TOPICS if may(Role.OPERATOR, WRITE, topic)}
     assert set(TOPICS) == {topic for topic in TOPICS if may(Role.OPERATOR, DESCRIBE, topic)}
-    assert {DEAD_LETTERS, REDRIVES} == {topic for topic in TOPICS if may(Role.OPERATOR, READ, topic)}
+    assert {DEAD_LETTERS, REDRIVES, LEDGER_CHANGELOG} == {topic for topic in TOPICS if may(Role.OPERATOR, READ, topic)}
 
 
 def test_redriver_writes_to_the_inputs_and_its_own_topic() -> None:
     """Each right once, and only its own transactional id."""
     inputs = {topic for topic in TOPICS if topic.is_input}
     assert inputs | {REDRIVES} == {topic for topic in TOPICS if may(Role.REDRIVER, WRITE, topic)}
+    # The last two: for verdicts on mails in doubt.
+    expected = {DEAD_LETTERS, REDRIVES, LEDGER_CHANGELOG, EMAIL_COMMANDS}
+    assert expected == {topic for topic in TOPICS if may(Role.REDRIVER, READ, topic)}
     found = grants(Role.REDRIVER, "shop")
     assert len(found) == len(set(found))
     assert any(grant.covers(Resource.TRANSACTIONAL_ID, "shop-redrive", WRITE) for grant in found)

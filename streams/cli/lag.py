@@ -1,0 +1,249 @@
+"""``rejoinder lag``: the table that Kafka's own tool prints, with what it can't know beside it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from streams import settings as settings_module
+from streams.cli.arguments import plain, spoken
+from streams.cli.peers import ask
+from streams.durations import parse_duration_ms
+from streams.errors import ConfigurationError, RejoinderError
+from streams.monitor.group_offsets import Found, GroupLooker
+from streams.monitor.lag import WINDOW, History, Place, Status, status_of
+from streams.settings import Settings
+from streams.transport.topics import ROLES
+
+ROLES_: Final = tuple(ROLES.values())
+_STYLES: Final = {Status.OK: "green", Status.WARN: "yellow"}
+_HEAD: Final = (
+    "GROUP", "TOPIC", "PARTITION", "CURRENT-OFFSET", "LOG-END-OFFSET", "LAG", "UNSTABLE", "SECONDS", "RATE/S", "ETA",
+    "STATUS", "CONSUMER-ID", "HOST", "CLIENT-ID",
+)  # fmt: skip
+
+
+class OverThreshold(RejoinderError):
+    """Something is more than the command line allows."""
+
+    exit_code = 2
+
+
+class Limits(NamedTuple):
+    """What is still well; None: whatever it is. Durations are seconds."""
+
+    lag: int | None
+    age_s: float | None
+    wait_s: float | None
+    status: bool
+
+    def over(self, picture: Mapping[str, Any]) -> list[str]:
+        """Return what of *picture* is over them, a line each."""
+        found = []
+        for group in picture["groups"]:
+            if self.status and group["status"] not in (None, Status.OK.value):
+                found.append(f"{group['group']} is {group['status']}")
+            for at in group["partitions"]:
+                where = f"{at['topic']}/{at['partition']} of {group['group']}"
+                if self.lag is not None and (at["lag"] is None or at["lag"] > self.lag):
+                    found.append(f"{where}: lag {'unknown' if at['lag'] is None else at['lag']}, of {self.lag} at most")
+                if self.age_s is not None and at["seconds"] > self.age_s:
+                    found.append(f"{where}: {at['seconds']:.1f} s behind, of {self.age_s:g} s at most")
+        if self.wait_s is not None:
+            found += [
+                f"{step['step']}: one waits for {step['oldest_s']:.0f} s, of {self.wait_s:g} s at most"
+                for step in picture["waiting"]
+                if step["oldest_s"] > self.wait_s
+            ]
+        if self.wait_s is not None and picture["unanswered"]:
+            found.append(f"who waits isn't known: {'; '.join(picture['unanswered'])}")
+        return found
+
+
+def lag(
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", help=f"Of this group only ({', '.join(ROLES_)}); may be repeated.", show_default=False),
+    ] = None,
+    looks: Annotated[int, typer.Option(min=1, max=60, help="Looks at the cluster; rate and status need two.")] = 5,
+    every: Annotated[str, typer.Option(help="From one look to the next.")] = "1s",
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch a line for each look.")] = False,
+    max_lag: Annotated[int | None, typer.Option(min=0, help="Exit code 2 if a partition's lag is more.")] = None,
+    max_age: Annotated[str | None, typer.Option(help="The same, if a record isn't read yet for longer.")] = None,
+    max_wait: Annotated[str | None, typer.Option(help="The same, if a process waits for longer.")] = None,
+    fail: Annotated[bool, typer.Option("--fail", help="The same, if a group's status isn't OK.")] = False,
+) -> None:
+    """
+    Say how far each group is behind, for how long, when it will have caught up, and how many processes wait for what.
+
+    LAG is of what a reader of committed records can get; UNSTABLE waits for an open transaction. A status is Burrow's.
+    """
+    settings = settings_module.load()
+    limits = Limits(max_lag, _seconds(max_age), _seconds(max_wait), status=fail)
+    every_s = _seconds(every) or 0.0
+    looker = GroupLooker(settings, _roles(group))
+    histories: dict[Place, History] = {}
+    console = Console(highlight=False, soft_wrap=True)
+    over: list[str] = []
+    try:
+        for number in range(1, looks + 1) if not watch else iter(int, 1):
+            if histories:
+                time.sleep(every_s)
+            found = _look(looker, histories)
+            if watch or number == looks:
+                picture = picture_of(found, histories, *waiting_of(settings, found))
+                _show(console, picture, as_json=as_json, clear=watch)
+                over = limits.over(picture)
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+    finally:
+        looker.close()
+    if over:
+        raise OverThreshold("; ".join(over))
+
+
+def _roles(groups: list[str] | None) -> tuple[str, ...]:
+    if unknown := set(groups or ()) - set(ROLES_):
+        raise ConfigurationError(f"--group {', '.join(sorted(unknown))}: allowed: {', '.join(ROLES_)}")
+    return tuple(groups or ROLES_)
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return int(parse_duration_ms(text)) / 1000
+    except ValueError as exc:
+        raise ConfigurationError(f"{text!r}: {exc}") from exc
+
+
+def _look(looker: GroupLooker, histories: dict[Place, History]) -> Found:
+    found = looker.look()
+    for place, look in found.looks.items():
+        histories.setdefault(place, History(WINDOW)).add(look)
+    return found
+
+
+def waiting_of(settings: Settings, found: Found) -> tuple[list[dict[str, Any]], list[str]]:
+    """
+    Ask the process manager's workers who waits.
+
+    Returns:
+        One entry a step, all partitions together; and what isn't known, a line each.
+    """
+    group = f"{settings.application_id}-{ROLES_[0]}"
+    steps: dict[str, dict[str, Any]] = {}
+    unanswered: list[str] = []
+    for url in sorted({member.client_id for member in found.members.get(group, ())}):
+        try:
+            answer = ask(settings, url, "/status")
+        except RejoinderError as exc:
+            unanswered.append(str(exc))
+            continue
+        unanswered += [f"{url} is still counting partition {number}" for number in answer.get("uncounted", ())]
+        for one in answer.get("waiting", ()):
+            step = steps.setdefault(one["step"], {"step": one["step"], "processes": 0, "oldest_s": 0.0})
+            step["processes"] += one["processes"]
+            step["oldest_s"] = max(step["oldest_s"], one["oldest_s"])
+    return list(steps.values()), unanswered
+
+
+def picture_of(
+    found: Found, histories: Mapping[Place, History], waiting: list[dict[str, Any]], unanswered: list[str]
+) -> dict[str, Any]:
+    """Return all that is shown, as JSON-ready values."""
+    groups = []
+    for group, members in found.members.items():
+        of_group = {place: histories[place] for place in sorted(found.looks) if place.group == group}
+        status = status_of(of_group.values())
+        groups.append(
+            {
+                "group": group,
+                "status": status and status.value,
+                "members": [member._asdict() for member in members],
+                "lag": sum(history.last.lag or 0 for history in of_group.values()),
+                "partitions": [_partition(place, history) for place, history in of_group.items()],
+            }
+        )
+    return {"groups": groups, "waiting": waiting, "unanswered": unanswered}
+
+
+def _partition(place: Place, history: History) -> dict[str, Any]:
+    look = history.last
+    return {
+        "topic": place.topic,
+        "partition": place.partition,
+        "committed": look.committed,
+        "end": look.end,
+        "stable": look.stable,
+        "lag": look.lag,
+        "unstable": look.unstable,
+        "seconds": look.age_s or 0.0,
+        "rate": history.rate,
+        "eta_s": history.eta_s,
+        "status": history.status and history.status.value,
+        "member": look.member and look.member._asdict(),
+    }
+
+
+def _show(console: Console, picture: Mapping[str, Any], *, as_json: bool, clear: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(picture, indent=None if clear else 2))
+        return
+    if clear:
+        console.clear()
+    rows = [(group["group"], *_cells(partition)) for group in picture["groups"] for partition in group["partitions"]]
+    widths = [max(len(row[column]) for row in [_HEAD, *rows]) for column in range(len(_HEAD))]
+    for row in [_HEAD, *rows]:
+        console.print(escape("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()))
+    console.print()
+    for group in picture["groups"]:
+        status = group["status"] or "-"
+        style = "bold" if group["status"] is None else _STYLES.get(Status(status), "red")
+        console.print(
+            f"[bold]{escape(group['group'])}[/]: [{style}]{status}[/], lag {group['lag']:,}, "
+            f"members: {len(group['members'])}"
+        )
+    show_waiting(console, picture["waiting"], picture["unanswered"])
+
+
+def show_waiting(console: Console, waiting: list[dict[str, Any]], unanswered: list[str]) -> None:
+    """Print who waits, and what isn't known of it."""
+    for step in waiting:
+        oldest = spoken(step["oldest_s"])
+        console.print(f"[bold]{escape(step['step'])}[/]: {step['processes']:,} processes, the oldest for {oldest}")
+    if not waiting and not unanswered:
+        console.print("no process waits for anything")
+    for line in unanswered:
+        console.print(f"[yellow]who waits isn't all known[/]: {escape(plain(line))}")
+
+
+def _cells(at: Mapping[str, Any]) -> tuple[str, ...]:
+    member = at["member"] or {"consumer_id": "-", "host": "-", "client_id": "-"}
+    return (
+        at["topic"],
+        str(at["partition"]),
+        _number(at["committed"]),
+        _number(at["end"]),
+        _number(at["lag"]),
+        str(at["unstable"]),
+        f"{at['seconds']:.1f}",
+        "-" if at["rate"] is None else f"{at['rate']:,.1f}",
+        "-" if at["eta_s"] is None else spoken(at["eta_s"]),
+        at["status"] or "-",
+        # Of whoever joined the group: nothing in it does anything to a terminal.
+        plain(member["consumer_id"]),
+        plain(member["host"]),
+        plain(member["client_id"]),
+    )
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)

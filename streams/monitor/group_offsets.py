@@ -1,0 +1,223 @@
+"""Where the groups stand on the cluster: positions, ends, members, and how old what lies before them is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from streams.errors import ConfigurationError, Unavailable
+from streams.monitor.lag import Look, Member, Place
+from streams.settings import Settings
+from streams.transport import config
+from streams.transport.refusals import Admin
+from streams.transport.topics import ROLES, Cluster
+from topology.acls import Role
+from topology.policy import DAY_MS
+from topology.topics import TOPICS
+
+ANSWER_S: Final = 10.0
+PAUSE_S: Final = 0.5
+_AGE_MS_MIN: Final = 100
+_AGE_MS_MAX: Final = 64 * DAY_MS
+"""Twice as long as any input is kept."""
+_AGE_PRECISION: Final = 1.05
+_GROUP_UNKNOWN: Final = KafkaError.GROUP_ID_NOT_FOUND
+
+_Offsets = dict[TopicPartition, int]
+
+
+class Found(NamedTuple):
+    """One look at all groups: their partitions, and their members, those without a partition too."""
+
+    looks: dict[Place, Look]
+    members: dict[str, list[Member]]
+
+
+class GroupLooker:
+    """
+    Looks at the groups of *roles* (all three by default); a look takes some tenths of a second.
+
+    It needs to describe groups and topics, no more: the age of a record is found by asking for offsets by time, and no
+    record is read. Clients are kept between looks, and made anew after a failure: an admin client asks the leaders that
+    it saw first for ever (librdkafka 2.16).
+
+    Raises from all methods:
+        ConfigurationError: there is no topic, or the brokers don't let us look.
+        Unavailable: no broker answers.
+    """
+
+    def __init__(self, settings: Settings, roles: Iterable[str] = tuple(ROLES.values())) -> None:
+        self._settings = settings
+        self._admin = Admin(settings)
+        self._consumers: dict[str, Consumer] = {}
+        wanted = set(roles)
+        inputs = [topic for topic in TOPICS if topic.is_input and ROLES.get(topic.consumer) in wanted]
+        counts = Cluster(settings).partitions(inputs)
+        if missing := [topic.name for topic in inputs if topic.name not in counts]:
+            raise ConfigurationError(
+                f"no topic {', '.join(map(settings.topic, missing))} at {settings.bootstrap_servers}; "
+                "run `rejoinder topics apply`"
+            )
+        self._groups: dict[str, list[TopicPartition]] = {}
+        for topic in inputs:
+            group = f"{settings.application_id}-{ROLES[topic.consumer]}"
+            self._groups.setdefault(group, []).extend(
+                TopicPartition(settings.topic(topic.name), number) for number in range(counts[topic.name])
+            )
+
+    def close(self) -> None:
+        """Let go of the clients."""
+        for consumer in self._consumers.values():
+            consumer.close()
+        self._consumers.clear()
+
+    def look(self) -> Found:
+        """Return how things are now; tries again while coordinators and leaders move."""
+        deadline_s = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                return self._look()
+            except Unavailable:
+                self._admin = Admin(self._settings)
+                self.close()
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(PAUSE_S)
+
+    def _look(self) -> Found:
+        members = self._members()
+        # Positions first: an end that is asked for later is never before them, so no lag is less than it is.
+        committed = {
+            Place(group, tp.topic, tp.partition): tp
+            for group, partitions in self._groups.items()
+            for tp in self._committed(group, partitions)
+        }
+        partitions = [TopicPartition(place.topic, place.partition) for place in committed]
+        now_ms = time.time_ns() // 1_000_000
+        stable = self._offsets(partitions, IsolationLevel.READ_COMMITTED)
+        ends = self._offsets(partitions, IsolationLevel.READ_UNCOMMITTED)
+        looks = {}
+        for place, tp in committed.items():
+            at = TopicPartition(place.topic, place.partition)
+            owners = [member for member, owned in members[place.group] if (place.topic, place.partition) in owned]
+            looks[place] = Look(
+                now_ms,
+                tp.offset if tp.offset >= 0 else None,
+                stable[at],
+                ends[at],
+                owners[0] if owners else None,
+            )
+        behind = {
+            TopicPartition(place.topic, place.partition): look.committed or 0
+            for place, look in looks.items()
+            if look.lag != 0
+        }
+        ages = self._ages(behind, now_ms)
+        return Found(
+            {
+                place: look._replace(age_s=ages.get(TopicPartition(place.topic, place.partition), 0.0))
+                for place, look in looks.items()
+            },
+            {group: [member for member, _ in some] for group, some in members.items()},
+        )
+
+    def _members(self) -> dict[str, list[tuple[Member, set[tuple[str, int]]]]]:
+        """Return each group's members, and what each of them has."""
+        asked = self._admin.client.describe_consumer_groups(list(self._groups), request_timeout=ANSWER_S)
+        found = {}
+        for group, future in asked.items():
+            try:
+                described = future.result(ANSWER_S * 2).members
+            except KafkaException as exc:
+                if exc.args[0].code() != _GROUP_UNKNOWN:
+                    raise self._admin.failure(exc, Role.OPERATOR) from exc
+                described = []
+            except TimeoutError as exc:
+                raise self._admin.failure(None, Role.OPERATOR) from exc
+            found[group] = [
+                (
+                    Member(member.member_id, member.client_id, member.host),
+                    {
+                        (tp.topic, tp.partition)
+                        for tp in (member.assignment.topic_partitions if member.assignment else ())
+                    },
+                )
+                for member in described
+            ]
+        return found
+
+    def _committed(self, group: str, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+        # Not AdminClient.list_consumer_group_offsets, which crashes in librdkafka 2.16 while the coordinator moves.
+        if group not in self._consumers:
+            # Uncommitted: a look must not wait for the very transaction that hangs.
+            own = {"group.id": group, "isolation.level": "read_uncommitted", "error_cb": self._admin.errors}
+            self._consumers[group] = Consumer(config.common(self._settings) | own)
+        try:
+            found = self._consumers[group].committed(list(partitions), ANSWER_S)
+        except KafkaException as exc:
+            raise self._admin.failure(exc, Role.OPERATOR) from exc
+        if failed := [tp for tp in found if tp.error is not None]:
+            raise Unavailable(f"no position of {failed[0].topic}/{failed[0].partition}: {failed[0].error}")
+        return found
+
+    def _offsets(self, partitions: Iterable[TopicPartition], level: IsolationLevel) -> _Offsets:
+        latest: OffsetSpec = OffsetSpec.latest()
+        return {tp: info.offset for tp, info in self._list(dict.fromkeys(partitions, latest), level).items()}
+
+    def _list(self, asked: Mapping[TopicPartition, OffsetSpec], level: IsolationLevel) -> dict[TopicPartition, Any]:
+        if not asked:
+            return {}
+        found = self._admin.client.list_offsets(dict(asked), isolation_level=level, request_timeout=ANSWER_S)
+        return {tp: self._admin.result(future, ANSWER_S * 2, Role.OPERATOR) for tp, future in found.items()}
+
+    def _ages(self, behind: Mapping[TopicPartition, int], now_ms: int) -> dict[TopicPartition, float]:
+        """Return how old the first record at or after each offset of *behind* is, in seconds."""
+        earliest: OffsetSpec = OffsetSpec.earliest()
+        level = IsolationLevel.READ_UNCOMMITTED
+        starts = self._list(dict.fromkeys(behind, earliest), level)
+        at = {tp: max(offset, starts[tp].offset) for tp, offset in behind.items()}
+
+        def first_since(instants: Mapping[TopicPartition, int]) -> dict[TopicPartition, Any]:
+            return self._list({tp: OffsetSpec.for_timestamp(ms) for tp, ms in instants.items()}, level)
+
+        return {tp: max(0, now_ms - ms) / 1000 for tp, ms in times_of(at, now_ms, first_since).items()}
+
+
+def times_of(
+    at: Mapping[TopicPartition, int],
+    now_ms: int,
+    first_since: Callable[[Mapping[TopicPartition, int]], Mapping[TopicPartition, Any]],
+) -> dict[TopicPartition, int]:
+    """
+    Return the time (Unix milliseconds) of the record at each offset of *at*, by asking for offsets by time.
+
+    By halves, in proportion to the age: exact where an answer hits the offset, else at most a twentieth of the age too
+    old. For topics whose times never go back (LogAppendTime).
+
+    Args:
+        at: Offsets of records that are there.
+        now_ms: The wall clock.
+        first_since: Answers with offset and timestamp (-1 if there is none) of the first record since an instant.
+    """
+    ages = dict.fromkeys(at, (float(_AGE_MS_MIN), float(_AGE_MS_MAX)))
+    times = dict.fromkeys(at, now_ms - _AGE_MS_MAX)
+    while ages:
+        middles = {tp: (low * high) ** 0.5 for tp, (low, high) in ages.items()}
+        answers = first_since({tp: now_ms - int(age) for tp, age in middles.items()})
+        for tp, info in answers.items():
+            low, high = ages[tp]
+            if 0 <= info.offset <= at[tp]:
+                # As old or younger, down to the one that it found.
+                times[tp] = info.timestamp
+                high = min(middles[tp], float(max(now_ms - info.timestamp, _AGE_MS_MIN)))
+                exact = info.offset == at[tp]
+            else:
+                low, exact = middles[tp], False
+            ages[tp] = (low, high)
+            if exact or high <= low * _AGE_PRECISION:
+                del ages[tp]
+    return times

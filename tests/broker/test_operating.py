@@ -1,0 +1,157 @@
+"""What an operator sees of a system whose lag is 0 while orders wait, and of one that lost a process."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from streams.demo.system import RoleProcess, System
+from streams.local.kafka import LocalKafka
+from tests.broker.harness import PARTITIONS, wait_for
+from tests.broker.test_system import World
+from topology.topics import TOPICS
+
+AWAITING_EMAIL = "awaiting e-mail"
+
+
+@pytest.fixture(scope="module")
+def world(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Return topics, mailbox and orders."""
+    world = World(kafka, tmp_path_factory.mktemp("operating") / "world", f"operating-{uuid.uuid4().hex[:8]}")
+    world.environment["REJOINDER_LAG_INTERVAL"] = "1s"
+    world.seed(200)
+    return world
+
+
+@pytest.fixture(scope="module")
+def system(world: World) -> Iterator[System]:
+    """Return the system, started."""
+    system = System(world.directory, world.environment, 2, PARTITIONS)
+    try:
+        system.start()
+        yield system
+    finally:
+        system.stop()
+        world.smtp.stop()
+
+
+def _metrics(process: RoleProcess) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
+    """Return what *process* exposes: by name, the values by their labels; nothing while it starts."""
+    try:
+        with urlopen(f"{process.url}/metrics", timeout=10) as answer:  # noqa: S310 - our own.
+            text = answer.read().decode()
+    except URLError:
+        return {}
+    found: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
+    for name, labels, value in re.findall(r"^(\w+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE):
+        found.setdefault(name, {})[frozenset(re.findall(r'(\w+)="([^"]*)"', labels))] = float(value)
+    return found
+
+
+def _all(system: System, name: str) -> dict[frozenset[tuple[str, str]], float]:
+    """Return one metric of all workers; each partition must be told of once."""
+    found: dict[frozenset[tuple[str, str]], float] = {}
+    for worker in system.workers:
+        for labels, value in _metrics(worker).get(name, {}).items():
+            assert labels not in found, f"{name} {labels} is told twice"
+            found[labels] = value
+    return found
+
+
+def _waiting(system: System) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for labels, value in _all(system, "rejoinder_processes_waiting").items():
+        found[dict(labels)["step"]] += int(value)
+    return +found
+
+
+def _json(world: World, *arguments: str) -> Any:
+    result = world.rejoinder(*arguments, "--json")
+    assert 0 == result.exit_code, (result.output, result.exception)
+    return json.loads(result.stdout)
+
+
+def test_orders_that_wait_are_seen_though_there_is_no_lag(world: World, system: System) -> None:
+    """In metrics, `lag`, `status`, `waiting` and `explain` while the e-mail service is away, and not afterwards."""
+    world.wait_for_mails(world.command(world.orders(20)))
+    wait_for(lambda: not _waiting(system), "nobody waits")
+    system.email.stop()
+    email_ids = world.command(world.orders(30))
+    wait_for(lambda: _waiting(system) == {AWAITING_EMAIL: 30}, "30 wait for their mails")
+
+    def lag() -> dict[str, Any]:
+        picture = _json(world, "lag", "--group", "worker", "--looks", "1")
+        (group,) = picture["groups"]
+        return {"lag": group["lag"], "status": group["status"], "waiting": picture["waiting"]}
+
+    found = wait_for(lambda: (one := lag())["lag"] == 0 and one, "no lag")
+    (step,) = found["waiting"]
+    assert ("OK", AWAITING_EMAIL, 30) == (found["status"], step["step"], step["processes"])
+    assert 0 <= step["oldest_s"] < 300
+    assert 2 == getattr(world.rejoinder("lag", "--looks", "1", "--max-wait", "0s").exception, "exit_code", None)
+
+    shown = world.rejoinder("status")
+    assert 0 == shown.exit_code, shown.exception
+    assert f"{AWAITING_EMAIL}: 30 processes" in shown.stdout
+    assert "no member" in shown.stdout
+    status = _json(world, "status")
+    members = {group["group"].rpartition("-")[2]: group["members"] for group in status["groups"]}
+    assert {"worker": 2, "orders": 1, "email": 0} == {role: len(some) for role, some in members.items()}
+    owned = [number for member in members["worker"] for number in member["status"]["partitions"]]
+    assert sorted(owned) == [str(number) for number in range(PARTITIONS)]
+
+    result = world.rejoinder("waiting", "--step", AWAITING_EMAIL, "--json")
+    listed = [json.loads(line) for line in result.stdout.splitlines()]
+    assert sorted(email_ids) == sorted(one["order_id"] for one in listed)
+    assert "30 wait; 25 younger ones aren't shown" in world.rejoinder("waiting", "--limit", "5").stdout
+    assert "0 wait" in world.rejoinder("waiting", "--step", AWAITING_EMAIL, "--older-than", "1h").stdout
+    assert "0 wait" in world.rejoinder("waiting", "--step", "awaiting details").stdout
+    explained = _json(world, "explain", next(iter(email_ids)))
+    assert {0} == {one["lag"] for one in explained["owner_lag"]}
+    assert "the e-mail's outcome" == explained["processes"][0]["waits_for"]
+
+    system.email.start()
+    world.wait_for_mails(email_ids)
+    wait_for(lambda: not _waiting(system), "nobody waits")
+    system.wait_ready()
+
+
+def test_counts_are_found_again_after_a_kill(world: World, system: System) -> None:
+    """By whoever has the partitions then; and each partition's lag is told of by one worker."""
+    system.email.stop()
+    email_ids = world.command(world.orders(25))
+    wait_for(lambda: _waiting(system) == {AWAITING_EMAIL: 25}, "25 wait for their mails")
+    system.workers[0].kill()
+    wait_for(lambda: system.workers[1].partitions() == PARTITIONS, "the other one has all", 90)
+    one = System(world.directory, world.environment, 1, PARTITIONS)
+    one.workers = [system.workers[1]]
+    wait_for(lambda: _waiting(one) == {AWAITING_EMAIL: 25}, "25 are counted again")
+    inputs = [topic for topic in TOPICS if topic.is_input and topic.consumer.value == "process manager"]
+    wait_for(lambda: len(_all(one, "kafka_consumergroup_lag")) == len(inputs) * PARTITIONS, "the lag of all")
+    system.workers[0].start()
+    system.email.start()
+    system.wait_ready()
+    wait_for(lambda: len(_all(system, "kafka_consumergroup_lag")) == len(inputs) * PARTITIONS, "the lag of all")
+    world.wait_for_mails(email_ids)
+    wait_for(lambda: not _waiting(system), "nobody waits")
+    wait_for(lambda: set(_all(system, "kafka_consumergroup_lag").values()) == {0.0}, "no lag")
+    ends, stable = (_all(system, f"kafka_topic_partition_{name}_offset") for name in ("current", "last_stable"))
+    assert ends == stable
+
+
+def test_skip_refuses_where_nothing_is_held(world: World, system: System) -> None:
+    """By the worker that has the partition; and what is no record of an input is refused before that."""
+    assert system.workers
+    result = world.rejoinder("skip", "order-confirmation.commands/0/1")
+    assert "no partition is held at this record" in str(result.exception)
+    for wrong in ("order-confirmation.commands/0", "order-confirmation.events/0/1", "x/0/1"):
+        result = world.rejoinder("skip", wrong)
+        assert "no record of an input" in str(result.exception)
