@@ -43,6 +43,7 @@ WRONG: Final = {
     "SCHEMA_REGISTRY_CERTIFICATE": ("/", "no file that can be read"),
     "SCHEMA_REGISTRY_KEY": ("/no/such/file", "no file that can be read"),
     "SMTP_CA": ("/no/such/file", "no file that can be read"),
+    "LAG_INTERVAL": ("1ms", "greater than or equal to 1s"),
     "LOG_FORMAT": ("xml", "'console' or 'json'"),
     "LOG_LEVEL": ("loud", "DEBUG|INFO|WARNING|ERROR"),
     "ASK": ("later", '"at once", "never", or "after"'),
