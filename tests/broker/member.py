@@ -53,7 +53,8 @@ class Member:
         deadline_s = time.monotonic() + timeout_s
         while Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
             assert time.monotonic() < deadline_s, f"it didn't stop: {self.log.read_text()}"
-            assert self._process.poll() is None, self.log.read_text()
+            ended = self._process.poll()
+            assert ended is None, f"it ended with {ended}: {self.log.read_text()}"
             time.sleep(0.02)
 
     def wait_killed(self, timeout_s: float = 30) -> None:
@@ -165,10 +166,12 @@ class RejoinsWhileDeciding:
     """Decides, falls asleep, and on waking joins again before its commit; then the process says if that was refused."""
 
     worker: Worker
+    slept = False
 
     def __call__(self, batch: Batch) -> None:
         """Decide *batch*."""
         join(batch)
+        RejoinsWhileDeciding.slept = True
         os.kill(os.getpid(), signal.SIGSTOP)
         assert self.worker.session is not None
         member = self.worker.session.member
@@ -179,7 +182,7 @@ class RejoinsWhileDeciding:
             member._consumer.poll(0.1)
 
     class Transaction(Transaction):
-        """Ends the process at the outcome of the first commit."""
+        """Ends the process at the outcome of the first commit after that; an idle one may come before."""
 
         def commit(self, positions: Iterable[TopicPartition], member: Any) -> None:
             """See `Transaction`."""
@@ -187,7 +190,8 @@ class RejoinsWhileDeciding:
                 super().commit(positions, member)
             except (Aborted, SessionOver):
                 os._exit(REFUSED)
-            os._exit(0)
+            if RejoinsWhileDeciding.slept:
+                os._exit(0)
 
 
 def main(fields: str, directory: str, fault: str) -> None:

@@ -17,6 +17,8 @@ from streams.services.email.ledger import Status
 from tests.broker.harness import PARTITIONS, environment_of, wait_for
 from tests.faults.mailing import Mailing
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def mailing(kafka: LocalKafka, tmp_path: Path, unique: str) -> Iterator[Mailing]:

@@ -11,6 +11,8 @@ import pytest
 
 from streams.local.apicurio import LocalRegistry
 
+pytestmark = pytest.mark.system
+
 HTTP_CONFLICT = 409
 
 

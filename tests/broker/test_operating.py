@@ -19,6 +19,8 @@ from tests.broker.harness import PARTITIONS, wait_for
 from tests.broker.test_system import World
 from topology.topics import TOPICS
 
+pytestmark = pytest.mark.system
+
 AWAITING_EMAIL = "awaiting e-mail"
 
 

@@ -13,6 +13,8 @@ from tests.broker.harness import Worker, keys_of_partition, produce, sent, setti
 from tests.broker.member import REFUSED, Member
 from topology.topics import COMMANDS, DETAILS
 
+pytestmark = pytest.mark.system
+
 ORDERS = keys_of_partition(0, 200)
 
 

@@ -31,6 +31,8 @@ from tests.broker.harness import PARTITIONS, environment_of, produce, read_all, 
 from topology import ids
 from topology.topics import COMMANDS, DETAILS, EMAIL_COMMANDS, LEDGER_CHANGELOG, OUTCOMES, QUERIES
 
+pytestmark = pytest.mark.system
+
 COMMAND: Final = "communications.SendOrderConfirmationEmail"
 RETRIEVED: Final = "orders.OrderDetailsRetrieved"
 ODD_IDS: Final = ("a/b", "../up", "Bestellung Ä 1", "100%", "%2F", "a?b=1&c#d", "a+b;c", "[bold]x[/]", "日本")

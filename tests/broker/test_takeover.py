@@ -14,6 +14,8 @@ from tests.broker.harness import ROW, Worker, keys, produce, read_all, settings_
 from tests.broker.member import Member
 from topology.topics import COMMANDS, DETAILS, EMAIL_COMMANDS
 
+pytestmark = pytest.mark.system
+
 ORDERS = keys(500)
 
 
