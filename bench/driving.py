@@ -21,7 +21,7 @@ from bench.contenders import Contender, Place, meter
 from bench.dataset import Templates, number_of
 from bench.figures import Figures, percentile
 from bench.join import PARTITIONS
-from bench.watching import STALL_S, Running, consume_error
+from bench.watching import STALL_S, Running, consume_error, prompt_reader
 from streams.transport import config
 
 READY_S: Final = 120.0
@@ -69,16 +69,7 @@ class Drive:
         self._running = running
         self._next = 0
         self.meter = meter(running)
-        self._consumer = Consumer(
-            config.common(place.settings)
-            | {
-                "group.id": "bench",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "fetch.wait.max.ms": 20,
-                "fetch.queue.backoff.ms": 1,
-            }
-        )
+        self._consumer = Consumer(prompt_reader(place.settings))
         output = contender.output(place)
         self._consumer.assign([TopicPartition(output, number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
 

@@ -18,7 +18,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from bench.dataset import Templates
 from bench.join import PARTITIONS
-from bench.watching import consume_error
+from bench.watching import consume_error, prompt_reader
 from streams import settings as settings_module
 from streams.transport import config
 from topology.topics import DETAILS, EMAIL_COMMANDS, EMAIL_EVENTS, QUERIES
@@ -38,16 +38,7 @@ def main() -> None:
     queries, emails, details, sent = (
         settings.topic(topic.name) for topic in (QUERIES, EMAIL_COMMANDS, DETAILS, EMAIL_EVENTS)
     )
-    consumer = Consumer(
-        config.common(settings)
-        | {
-            "group.id": "bench",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "fetch.wait.max.ms": 20,
-            "fetch.queue.backoff.ms": 1,
-        }
-    )
+    consumer = Consumer(prompt_reader(settings))
     consumer.assign(
         [TopicPartition(topic, number, OFFSET_BEGINNING) for topic in (queries, emails) for number in range(PARTITIONS)]
     )

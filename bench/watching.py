@@ -20,6 +20,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from bench.dataset import Check
 from bench.figures import Figures, Sample, course
 from bench.join import PARTITIONS
+from streams.settings import Settings
+from streams.transport import config
 
 SAMPLE_S: Final = 0.05
 CHILDREN_S: Final = 1.0
@@ -190,6 +192,17 @@ def read_all(bootstrap_servers: str, topic: str, check: Check, with_headers: boo
         consumer.close()
     faults = {"missing": check.missing, "repeated": check.repeated, "wrong": check.wrong}
     assert not any(faults.values()), f"of {check.seen} e-mails in {topic}: {faults}"
+
+
+def prompt_reader(settings: Settings) -> dict[str, Any]:
+    """Return the configuration of a consumer that returns what is committed as soon as it can be read."""
+    return config.common(settings) | {
+        "group.id": "bench",
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "fetch.wait.max.ms": 20,
+        "fetch.queue.backoff.ms": 1,
+    }
 
 
 def consume_error(message: Any) -> None:

@@ -23,7 +23,7 @@ from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST
 from yarl import URL
 
-from streams.access import SCHEME, Access
+from streams.access import SCHEME, Access, Denied
 from streams.errors import ConfigurationError, RejoinderError, Unavailable
 from streams.exposition import Exposition
 from streams.frame import App, stores_of
@@ -143,6 +143,11 @@ def _add_skip_page(app: App) -> None:
             return self.json({"skips": at._asdict()}, status=HTTPStatus.ACCEPTED)
 
 
+def _denial(view: View, denied: Denied) -> Response:
+    headers = {"WWW-Authenticate": SCHEME} if denied.status is HTTPStatus.UNAUTHORIZED else None
+    return view.json({"error": denied.error}, status=denied.status, headers=headers)
+
+
 def _add_waiting_page(app: App, table: TableT[bytes, bytes]) -> None:
     access = Access(app.settings)
 
@@ -150,8 +155,7 @@ def _add_waiting_page(app: App, table: TableT[bytes, bytes]) -> None:
     async def waiting(view: View, request: Request, partition: str) -> Response:
         """Answer with the processes of a partition of ours that wait, `stuck.FOUND_MAX` at a time."""
         if denied := access.deny(request.headers):
-            headers = {"WWW-Authenticate": SCHEME} if denied.status is HTTPStatus.UNAUTHORIZED else None
-            return view.json({"error": denied.error}, status=denied.status, headers=headers)
+            return _denial(view, denied)
         try:
             wanted, after = _wanted(request.query)
             number = int(partition)
@@ -199,8 +203,7 @@ def _add_order_page(app: App, table: TableT[bytes, bytes]) -> None:
     async def order(view: View, request: Request, order_id: str) -> Response:
         """Answer with one order, from whichever worker holds it."""
         if denied := access.deny(request.headers):
-            headers = {"WWW-Authenticate": SCHEME} if denied.status is HTTPStatus.UNAUTHORIZED else None
-            return view.json({"error": denied.error}, status=denied.status, headers=headers)
+            return _denial(view, denied)
         key = order_id.encode()
         partition = partition_of(key, app.partitions)
         store = stores_of(table).get(partition)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from streams.batch import Output
-from streams.errors import ConfigurationError, RejoinderError
+from streams.errors import RejoinderError
 from streams.headers import number
 from streams.monitor.dead_letters import Coordinates, Filters, Letter, letter_of
 from streams.settings import Settings
 from streams.transport.reading import Span, TopicReader
-from streams.transport.topics import Cluster
+from streams.transport.topics import Cluster, missing_topics
 from topology.topics import DEAD_LETTERS, REDRIVES
 
 _TOPIC_ID: Final = "topic-id"
@@ -62,10 +62,7 @@ class DeadLetterLog:
         self.topic = settings.topic(DEAD_LETTERS.name)
         self._partitions = Cluster(settings).partitions([DEAD_LETTERS, REDRIVES])
         if missing := [topic.name for topic in (DEAD_LETTERS, REDRIVES) if topic.name not in self._partitions]:
-            raise ConfigurationError(
-                f"no topic {', '.join(map(settings.topic, missing))} at {settings.bootstrap_servers}; "
-                "run `rejoinder topics apply`"
-            )
+            raise missing_topics(settings, missing)
         self._letters = TopicReader(settings, self.topic)
         self._topic_id = self._letters.topic_id()
 

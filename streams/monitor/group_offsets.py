@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from streams.errors import ConfigurationError, Unavailable
+from streams.errors import Unavailable
 from streams.monitor.lag import Look, Member, Place
 from streams.settings import Settings
 from streams.transport import config
 from streams.transport.refusals import Admin
-from streams.transport.topics import ROLES, Cluster
+from streams.transport.topics import ROLES, Cluster, missing_topics
 from topology.acls import Role
 from topology.policy import DAY_MS
 from topology.topics import TOPICS
@@ -58,10 +58,7 @@ class GroupLooker:
         inputs = [topic for topic in TOPICS if topic.is_input and ROLES.get(topic.consumer) in wanted]
         counts = Cluster(settings).partitions(inputs)
         if missing := [topic.name for topic in inputs if topic.name not in counts]:
-            raise ConfigurationError(
-                f"no topic {', '.join(map(settings.topic, missing))} at {settings.bootstrap_servers}; "
-                "run `rejoinder topics apply`"
-            )
+            raise missing_topics(settings, missing)
         self._groups: dict[str, list[TopicPartition]] = {}
         for topic in inputs:
             group = f"{settings.application_id}-{ROLES[topic.consumer]}"

@@ -261,12 +261,13 @@ def partitions_of(settings: Settings, topic: Topic) -> int:
         )
     except KafkaException as exc:
         if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise _missing(settings, [topic.name]) from exc
+            raise missing_topics(settings, [topic.name]) from exc
         raise admin.failure(exc, Role.OPERATOR) from exc
     return len(described.partitions)
 
 
-def _missing(settings: Settings, names: Iterable[str]) -> ConfigurationError:
+def missing_topics(settings: Settings, names: Iterable[str]) -> ConfigurationError:
+    """Return what to raise for topics, by their declared names, that the cluster doesn't have."""
     listed = ", ".join(map(settings.topic, names))
     return ConfigurationError(f"no topic {listed} at {settings.bootstrap_servers}; run `rejoinder topics apply`")
 
@@ -282,7 +283,7 @@ def check_topics(settings: Settings, topics: Sequence[Topic]) -> int:
     """
     actual = Cluster(settings).actual(topics)
     if missing := [topic.name for topic in topics if topic.name not in actual]:
-        raise _missing(settings, missing)
+        raise missing_topics(settings, missing)
     for topic in topics:
         policy = actual[topic.name].config.get("cleanup.policy")
         if policy != topic.cleanup.value:

@@ -16,7 +16,7 @@ import pytest
 from streams.demo.system import RoleProcess, System
 from streams.local.kafka import LocalKafka
 from tests.broker.harness import PARTITIONS, wait_for
-from tests.broker.test_system import World
+from tests.broker.test_system import World, running
 from topology.topics import TOPICS
 
 pytestmark = pytest.mark.system
@@ -36,13 +36,8 @@ def world(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def system(world: World) -> Iterator[System]:
     """Return the system, started."""
-    system = System(world.directory, world.environment, 2, PARTITIONS)
-    try:
-        system.start()
+    with running(world) as system:
         yield system
-    finally:
-        system.stop()
-        world.smtp.stop()
 
 
 def _metrics(process: RoleProcess) -> dict[str, dict[frozenset[tuple[str, str]], float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -140,9 +141,9 @@ def world(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-@pytest.fixture(scope="module")
-def started(world: World) -> Iterator[System]:
-    """Return the system, started."""
+@contextlib.contextmanager
+def running(world: World) -> Iterator[System]:
+    """Run two workers and the services on *world*; its mail server ends with them."""
     system = System(world.directory, world.environment, 2, PARTITIONS)
     try:
         system.start()
@@ -150,6 +151,13 @@ def started(world: World) -> Iterator[System]:
     finally:
         system.stop()
         world.smtp.stop()
+
+
+@pytest.fixture(scope="module")
+def started(world: World) -> Iterator[System]:
+    """Return the system, started."""
+    with running(world) as system:
+        yield system
 
 
 @pytest.fixture
