@@ -161,9 +161,8 @@ class Worker(Life):
         self.end_offsets = EndOffsets(self.configs.common, settings.topic)
         self.logic = self.open_logic()
         self._thread = SessionThread(self._open_session, self._crash)
-        if self.stopped:
-            return
-        self._thread.run()
+        if not self.stopped:  # Told to stop before it had begun, it has nothing to do but to end.
+            self._thread.run()
         self.world.at(self.world.now_s, self.kill)
 
     def open_logic(self) -> Logic:
