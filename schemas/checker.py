@@ -1,10 +1,11 @@
 """
 Strict readers, compiled from schemas.
 
-`compile_reader` writes the Python source of one function for one schema and executes it. The function walks over a
-value's lengths and numbers without making objects of them, takes out only the fields asked for, and accepts exactly
-the values of which `diagnosis.examine` finds nothing wrong. What it costs is what makes the process manager's speed
-(bench/codec.py), hence the tricks in the generated source:
+`source` writes the Python source of one function for one schema. The function walks over a value's lengths and numbers
+without making objects of them, takes out only the fields asked for, and accepts exactly the values of which
+`diagnosis.examine` finds nothing wrong. `compile_reader` executes it, unless it stands in `readers` already: those of
+the contract's records are there, to be read, and to be compiled ahead. What the function costs is a large part of what
+a join costs (bench/codec.py), hence the tricks in it:
 
 - Bounds cost nothing: a read beyond the end is an IndexError, a length that jumps beyond it ends there too, at the next
   read or at the test that the end was met exactly. What jumps without a read (fixed, double) tests for itself.
@@ -21,28 +22,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from schemas.diagnosis import (
-    EMPTY_ITEMS_MAX,
-    LONG_BYTES_MAX,
-    LONG_LAST_BYTE_MAX,
-    MORE,
-    SIZES,
-    UUID_SHAPE,
-    UUID_SHAPES,
-    refuse,
-)
+from schemas import reading
+from schemas.diagnosis import EMPTY_ITEMS_MAX, SIZES, refuse
+from schemas.readers import READERS
+from schemas.reading import Reader
 from schemas.record_schema import PRIMITIVES, Definition, RecordSchema, Schema
 
-Reader: TypeAlias = Callable[[bytes], tuple[Any, ...]]
-"""Takes a value; returns the fields asked for, in that order. Raises `Undecodable`."""
+__all__ = ["Reader", "compile_reader", "source"]
 
 _INDENT_MAX: Final = 12
 """What is nested deeper becomes a function of its own: Python limits blocks within blocks."""
-
-_BEYOND: Final = 1 << 62
-_SKIP: Final = tuple(0 if byte >= MORE else _BEYOND if byte & 1 else 1 + (byte >> 1) for byte in range(256))
 
 _ONE_BYTE_INDICES: Final = 64
 """Indices below this take one byte."""
@@ -61,54 +52,25 @@ def compile_reader(schema: RecordSchema, fields: Sequence[str] = (), start: int 
     Raises:
         ValueError: a field isn't there, or is of a type that isn't taken out.
     """
-    source, names = _Source(schema, fields).function(start)
-    scope: dict[str, Any] = {
-        "SKIP": _SKIP,
-        "SHAPES": UUID_SHAPES,
-        "UUID": UUID_SHAPE,
-        "long_at": _long_at,
-        "length_at": _length_at,
-        "block_at": _block_at,
-        "refuse": partial(refuse, schema, start),
-    }
-    exec(compile(source, f"<reader of {schema.name}>", "exec"), scope)  # noqa: S102 - no part of it comes from records.
-    missing = set(fields) - names
-    if missing:
+    bind = READERS.get((schema.digest, tuple(fields), start))
+    if bind is None:
+        scope: dict[str, Any] = {name: getattr(reading, name) for name in reading.__all__}
+        written = source(schema, fields, start, "bind")
+        exec(compile(written, f"<reader of {schema.name}>", "exec"), scope)  # noqa: S102 - nothing in it is a record's.
+        bind = scope["bind"]
+    return bind(partial(refuse, schema, start))
+
+
+def source(schema: RecordSchema, fields: Sequence[str], start: int, name: str) -> str:
+    """
+    Return the source of the function *name*, which makes the reader of *schema*: see `compile_reader`.
+
+    It wants a `Refuse`, and the names of `reading`.
+    """
+    written, taken = _Source(schema, fields).function(start, name)
+    if missing := set(fields) - taken:
         raise ValueError(f"{schema.name}: no such field, or none of a kind that can be taken out: {sorted(missing)}")
-    reader: Reader = scope["read"]
-    return reader
-
-
-def _long_at(b: bytes, p: int) -> tuple[int, int]:
-    """Return the long at *p* and the position after it."""
-    n = shift = 0
-    first = p
-    while (byte := b[p]) >= MORE:
-        n |= (byte & 127) << shift
-        shift += 7
-        p += 1
-    n |= byte << shift
-    size = p - first + 1
-    if size > 1 and (byte == 0 or size > LONG_BYTES_MAX or (size == LONG_BYTES_MAX and byte > LONG_LAST_BYTE_MAX)):
-        raise ValueError
-    return n >> 1 ^ -(n & 1), p + 1
-
-
-def _length_at(b: bytes, p: int) -> tuple[int, int]:
-    """Return the length at *p* and the position after it."""
-    n, p = _long_at(b, p)
-    if n < 0:
-        raise ValueError
-    return n, p
-
-
-def _block_at(b: bytes, p: int) -> tuple[int, int, int]:
-    """Return the number of a block's items, the position after it, and where the block ends (-1: doesn't say)."""
-    n, p = _long_at(b, p)
-    if n >= 0:
-        return n, p, -1
-    size, p = _length_at(b, p)
-    return -n, p, p + size
+    return written
 
 
 class _Source:
@@ -124,16 +86,21 @@ class _Source:
         self._lines: list[str] = []
         self._indent = 0
         self._variables = 0
+        self._declared_to = 0
+        """Those up to this number are declared, in functions that were written before."""
         self._dirty = False
         """Whether the run may hold text that nothing has tested yet."""
         self._functions: dict[str, str] = {}
         self._pending: list[tuple[str, Schema]] = []
         self._taken: set[str] = set()
 
-    def function(self, start: int) -> tuple[str, set[str]]:
-        """Return the source, whose function is ``read``, and the fields that it takes out."""
-        self._add("def read(b):")
+    def function(self, start: int, name: str) -> tuple[str, set[str]]:
+        """Return the source, whose function is *name*, and the fields that it takes out."""
+        self._add(f"def {name}(refuse: Refuse) -> Reader:")
+        self._indent = 1
+        self._add("def read(b: bytes) -> tuple[Any, ...]:")
         self._indent += 1
+        at = len(self._lines)
         self._add("try:")
         self._indent += 1
         self._add("e = len(b)", f"p = s = {start}")
@@ -144,9 +111,18 @@ class _Source:
         self._indent -= 1
         # A UnicodeDecodeError is a ValueError.
         self._add("except (IndexError, ValueError, RecursionError) as exc:", "    raise refuse(b, exc) from None")
+        self._indent -= 1
+        self._add("return read")
+        self._lines[at:at] = self._declared(2, "e", "p", "s")
         while self._pending:
             self._helper(*self._pending.pop())
-        return "\n".join(self._lines), self._taken
+        return "\n".join(self._lines) + "\n", self._taken
+
+    def _declared(self, indent: int, *names: str) -> list[str]:
+        """Return lines that say which variables are positions and lengths: machine integers where it is compiled."""
+        names = (*names, *(f"x{number + 1}" for number in range(self._declared_to, self._variables)))
+        self._declared_to = self._variables
+        return [f"{'    ' * indent}{name}: i64" for name in names]
 
     def _add(self, *lines: str) -> None:
         self._lines += [f"{'    ' * self._indent}{line}" for line in lines]
@@ -179,7 +155,7 @@ class _Source:
         pass
 
     def _record(self, schema: Definition, path: str | None) -> None:
-        slot = self._slots.get(path) if path else None
+        slot = self._variable() if path and path in self._slots else None
         if slot:
             self._add(f"{slot} = p")
         for field in schema["fields"]:
@@ -211,10 +187,12 @@ class _Source:
     def _helper(self, name: str, schema: Schema) -> None:
         self._indent = 0
         self._dirty = True  # Its caller may have left text in the run.
-        self._add(f"def {name}(b, e, p, s):")
+        self._add("", "", f"def {name}(b: bytes, e: i64, p: i64, s: i64) -> tuple[i64, i64]:")
+        at = len(self._lines)
         self._indent = 1
         self._type(schema, None)
         self._add("return p, s")
+        self._lines[at:at] = self._declared(1)
 
     def _string(self, definition: Definition, path: str | None) -> None:
         wanted = path in self._slots

@@ -61,8 +61,10 @@ class _Input(NamedTuple):
 
 
 def _command(found: tuple[Any, ...], schema_id: int, value: bytes, traceparent: str | None) -> Message:
-    body = _new(Body, (schema_id, value[FRAME_BYTES:]))
-    return _new(SendOrderConfirmationEmail, (*found, body, traceparent))
+    order_id, command_id = found
+    return _new(
+        SendOrderConfirmationEmail, (order_id, command_id, _new(Body, (schema_id, value[FRAME_BYTES:])), traceparent)
+    )
 
 
 def _details(found: tuple[Any, ...], schema_id: int, _value: bytes, _traceparent: str | None) -> Message:
@@ -70,17 +72,29 @@ def _details(found: tuple[Any, ...], schema_id: int, _value: bytes, _traceparent
     return _new(OrderDetailsRetrieved, (order_id, version, _new(Body, (schema_id, data))))
 
 
-_INPUTS: Final[dict[str, _Input]] = {
+def _cancel(found: tuple[Any, ...], _schema_id: int, _value: bytes, _traceparent: str | None) -> Message:
+    return _new(CancelOrderConfirmation, found)
+
+
+def _not_found(found: tuple[Any, ...], _schema_id: int, _value: bytes, _traceparent: str | None) -> Message:
+    return _new(OrderDetailsNotFound, found)
+
+
+def _sent(found: tuple[Any, ...], _schema_id: int, _value: bytes, _traceparent: str | None) -> Message:
+    return _new(EmailSent, found)
+
+
+def _failed(found: tuple[Any, ...], _schema_id: int, _value: bytes, _traceparent: str | None) -> Message:
+    return _new(EmailFailed, found)
+
+
+INPUTS: Final[dict[str, _Input]] = {
     _COMMAND: _Input(("order_id", "command_id"), _command),
-    "communications.CancelOrderConfirmation": _Input(
-        ("order_id", "command_id"), lambda found, *_: CancelOrderConfirmation(*found)
-    ),
+    "communications.CancelOrderConfirmation": _Input(("order_id", "command_id"), _cancel),
     _DETAILS: _Input(("order.order_id", "order.version", "order"), _details),
-    "orders.OrderDetailsNotFound": _Input(("order_id", "query_id"), lambda found, *_: OrderDetailsNotFound(*found)),
-    "communications.EmailSent": _Input(("order_id", "email_id"), lambda found, *_: EmailSent(*found)),
-    "communications.EmailFailed": _Input(
-        ("order_id", "email_id", "permanent", "reason"), lambda found, *_: EmailFailed(*found)
-    ),
+    "orders.OrderDetailsNotFound": _Input(("order_id", "query_id"), _not_found),
+    "communications.EmailSent": _Input(("order_id", "email_id"), _sent),
+    "communications.EmailFailed": _Input(("order_id", "email_id", "permanent", "reason"), _failed),
 }
 
 
@@ -205,8 +219,8 @@ class Codec:
             writer.check(value)
         except Undecodable as exc:
             raise ValueError(exc.detail) from exc
-        except (TypeError, AttributeError, OverflowError) as exc:
-            raise ValueError(f"{record}: {exc}") from exc
+        except (TypeError, AttributeError, OverflowError) as wrong:
+            raise ValueError(f"{record}: {wrong}") from wrong
         return value
 
     def _writer(self, record: str) -> _Writer:
@@ -228,9 +242,9 @@ class Codec:
     def _learn(self, value: bytes, topic_records: Collection[str]) -> _Decoder:
         """Prepare the decoder of *value*'s schema."""
         prefix, schema = self._schema_of(value)
-        if schema.name not in _INPUTS:
+        if schema.name not in INPUTS:
             raise _unexpected(schema.name, topic_records)
-        fields, build = _INPUTS[schema.name]
+        fields, build = INPUTS[schema.name]
         current = self._catalog.current(schema.name)
         resolve = None if schema.canonical == current.canonical else _Resolver(schema, current)
         # The current schema's reader even where the writer's has the same encoding: only ours says what is a UUID.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 from fastavro import parse_schema
@@ -81,6 +82,11 @@ class RecordSchema:
     def contract(self) -> str:
         """All that readers and writers rely on, defaults and aliases too: the schema without its documentation."""
         return json.dumps(_without("doc", self.schema), sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `contract`: the same for two schemas whose readers are the same."""
+        return sha256(self.contract.encode()).hexdigest()
 
 
 def _without(attribute: str, schema: Any) -> Any:

@@ -48,6 +48,10 @@ _REMEMBERED: Final = Struct(">qB")
 _VERSION: Final = bytes([VERSION])
 _BODY_BYTES: Final = _BODY.size
 _PROCESS_BYTES: Final = _PROCESS.size
+_pack_head: Final = _HEAD.pack
+_pack_body: Final = _BODY.pack
+_pack_details: Final = _DETAILS.pack
+_pack_process: Final = _PROCESS.pack
 _unpack_head: Final = _HEAD.unpack_from
 _unpack_body: Final = _BODY.unpack_from
 _unpack_details: Final = _DETAILS.unpack_from
@@ -66,7 +70,6 @@ _REASONS: Final = (
 _REASON_INDEX: Final = {reason: index for index, reason in enumerate(_REASONS)}
 
 _new: Final = tuple.__new__
-_new_process: Final = Process.__new__
 
 
 def due_of(row: bytes) -> int:
@@ -95,41 +98,49 @@ def encode(order: Order, due_ms: int) -> bytes | None:
     *due_ms* is when something of it is due next, `topology.state.NEVER_MS` if nothing is. What was recorded since the
     order was loaded becomes a part of the row; *order* stays as it is.
     """
-    if order.empty:
+    details, processes, remembered = order.details, order.processes, order.remembered
+    if not (processes or details or remembered):
         return None
-    numbers: dict[Body | None, int] = {None: 0}
-    number_of = numbers.setdefault
+    bodies: list[Body] = []
     parts: list[bytes] = []
-    details = order.details
     if details is not None:
         version, newest, seen_ms, (topic, offset) = details
         topic_index, topic_text = timeline_codec.pack_topic(topic)
-        parts += _DETAILS.pack(version, number_of(newest, len(numbers)), seen_ms, topic_index, offset), topic_text
-    for process in order.processes.values():
+        parts.append(_pack_details(version, _number(newest, bodies), seen_ms, topic_index, offset))
+        parts.append(topic_text)
+    for process in processes.values():
         command_id, note, traceparent = process.command_id.encode(), process.note.encode(), process.traceparent
         trace = b"" if traceparent is None else traceparent.encode()
         past = process.past
         if process.recorded:
             past += timeline_codec.encode(process.recorded)
-        parts += (
-            _PROCESS.pack(
+        parts.append(
+            _pack_process(
                 process.step, _REASON_INDEX[process.reason],
                 process.received_ms, process.changed_ms, process.due_ms,
                 process.query_attempt, process.missing_attempt, process.missing_count, process.email_attempt,
-                number_of(process.command, len(numbers)), number_of(process.order, len(numbers)),
+                _number(process.command, bodies), _number(process.order, bodies),
                 len(command_id), len(note), -1 if traceparent is None else len(trace), len(past),
-            ),
-            command_id, note, trace, past,
+            )
         )  # fmt: skip
-    for email_id, seen_ms in order.remembered.items():
+        parts += (command_id, note, trace, past)
+    for email_id, seen_ms in remembered.items():
         text = email_id.encode()
-        parts += _REMEMBERED.pack(seen_ms, len(text)), text
-    del numbers[None]
-    head = [_HEAD.pack(VERSION, due_ms, details is not None, len(numbers), len(order.processes), len(order.remembered))]
-    for body in numbers:
-        if body is not None:
-            head += _BODY.pack(body.schema_id, len(body.data)), body.data
+        parts += (_REMEMBERED.pack(seen_ms, len(text)), text)
+    head = [_pack_head(VERSION, due_ms, details is not None, len(bodies), len(processes), len(remembered))]
+    for schema_id, data in bodies:
+        head += (_pack_body(schema_id, len(data)), data)
     return b"".join(head + parts)
+
+
+def _number(body: Body | None, bodies: list[Body]) -> int:
+    """Return the number of *body* among *bodies*, which it joins if it is a new one; 0 for none."""
+    if body is None:
+        return 0
+    if body in bodies:  # There are few, and most often it is the very same.
+        return bodies.index(body) + 1
+    bodies.append(body)
+    return len(bodies)
 
 
 def decode(order_id: str, row: bytes) -> Order:
@@ -207,32 +218,29 @@ def _remembered(order: Order, row: bytes, at: int, count: int) -> int:
 
 def _process(order_id: str, row: bytes, at: int, bodies: list[Body | None]) -> tuple[Process, int]:
     """Return the process at *at* and the position after it."""
-    process = _new_process(Process)
-    process.order_id = order_id
     (
-        step, reason,
-        process.received_ms, process.changed_ms, process.due_ms,
-        process.query_attempt, process.missing_attempt, process.missing_count, process.email_attempt,
-        command, order,
-        id_bytes, note_bytes, trace_bytes, past_bytes,
+        step, reason, received_ms, changed_ms, due_ms,
+        query_attempt, missing_attempt, missing_count, email_attempt,
+        command, order, id_bytes, note_bytes, trace_bytes, past_bytes,
     ) = _unpack_process(row, at)  # fmt: skip
     if not step:
         raise CorruptRow(at, "a process that is absent")
-    process.step = _STEPS[step]
-    process.reason = _REASONS[reason]
-    process.command = bodies[command]
-    process.order = bodies[order]
     at += _PROCESS_BYTES
     end = at + id_bytes
-    process.command_id = row[at:end].decode()
+    process = Process(order_id, row[at:end].decode())
+    process.step = _STEPS[step]
+    process.reason = _REASONS[reason]
+    process.received_ms, process.changed_ms, process.due_ms = received_ms, changed_ms, due_ms
+    process.query_attempt, process.email_attempt = query_attempt, email_attempt
+    process.missing_attempt, process.missing_count = missing_attempt, missing_count
+    process.command = bodies[command]
+    process.order = bodies[order]
     at = end + note_bytes
-    process.note = row[end:at].decode() if note_bytes else ""
-    if trace_bytes < 0:
-        process.traceparent = None
-    else:
+    if note_bytes:
+        process.note = row[end:at].decode()
+    if trace_bytes >= 0:
         process.traceparent = row[at : at + trace_bytes].decode()
         at += trace_bytes
     end = at + past_bytes
     process.past = row[at:end]
-    process.recorded = []
     return process, end

@@ -49,6 +49,8 @@ _OTHER_TOPIC: Final = 255
 _TOPIC_INDEX: Final = {topic: (index, b"") for index, topic in enumerate(TOPICS)}
 _REASON_INDEX: Final = {reason: index for index, reason in enumerate(_REASONS)}
 _TEXT_BYTES: Final = Struct(">H")
+_PLAIN_FIELDS: Final = 2
+"""Of an event that adds nothing: when, and because of what."""
 
 
 def _email_failed(event: Any) -> tuple[tuple[int, int], bytes]:
@@ -76,12 +78,16 @@ def encode(recorded: Iterable[Event]) -> bytes:
         kind, pack, convert = _PACK[type(event)]
         topic, offset = event[1]
         topic_index, after = pack_topic(topic)
-        if convert is None:
-            added: Iterable[int] = event[2:]  # type: ignore[assignment]
-        else:
+        if convert is not None:
             added, text = convert(event)
+            parts.append(pack(kind, event[0], topic_index, offset, *added))
             after += text
-        parts += pack(kind, event[0], topic_index, offset, *added), after
+        elif len(event) == _PLAIN_FIELDS:
+            parts.append(pack(kind, event[0], topic_index, offset))
+        else:
+            parts.append(pack(kind, event[0], topic_index, offset, event[2]))
+        if after:
+            parts.append(after)
     return b"".join(parts)
 
 

@@ -5,9 +5,14 @@ What a batch function sees: the records of one partition number, decided togethe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
+
+_new: Final = tuple.__new__
+"""See `topology.process`."""
 
 Headers: TypeAlias = list[tuple[str, bytes]]
+ReadHeaders: TypeAlias = Sequence[tuple[str, bytes | None]]
+"""Kafka has null header values, whatever the client's types say."""
 
 
 class Record(NamedTuple):
@@ -24,7 +29,7 @@ class Record(NamedTuple):
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: Headers | None
+    headers: ReadHeaders | None
 
 
 class Output(NamedTuple):
@@ -115,7 +120,7 @@ class Batch:
 
     def send(self, topic: str, key: bytes, value: bytes | None, headers: Headers) -> None:
         """Produce a record when the batch commits."""
-        self.outputs.append(Output(topic, key, value, headers))
+        self.outputs.append(_new(Output, (topic, key, value, headers)))
 
     def refuse(self, record: Record, reason: str, detail: str) -> None:
         """Put *record* into the dead letters when the batch commits."""
@@ -125,4 +130,4 @@ class Batch:
     def changes(self) -> list[RowChange]:
         """Rows that differ from what was loaded."""
         loaded: Mapping[bytes, bytes | None] = self._loaded
-        return [RowChange(key, loaded[key], row) for key, row in self._rows.items() if row != loaded[key]]
+        return [_new(RowChange, (key, loaded[key], row)) for key, row in self._rows.items() if row != loaded[key]]

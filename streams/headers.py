@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from streams.batch import Headers, Record
+from streams.batch import Headers, ReadHeaders, Record
 
 CE_ID: Final = "ce_id"
 CE_CORRELATION_ID: Final = "ce_correlationid"
@@ -68,11 +68,10 @@ def cloud_event_headers(
     return headers
 
 
-def header(headers: Headers | None, name: str) -> str | None:
+def header(headers: ReadHeaders | None, name: str) -> str | None:
     """Return the first value of header *name* as text, None when it isn't there or is null."""
     for key, value in headers or ():
         if key == name:
-            # Kafka has null header values, whatever the client's types say.
             return None if value is None else value.decode(errors="replace")
     return None
 

@@ -6,7 +6,16 @@ from typing import Final
 
 import pytest
 
+from topology import process
+
 TIERS: Final = frozenset({"system", "chaos", "soak", "deploy", "slow"})
+
+
+NATIVE: Final = process.__file__.endswith(".so")
+"""Whether ./dev native has compiled what these tests run."""
+
+# They plant bugs in the shipped functions, by Python's ways.
+collect_ignore = ["model/test_planted_bugs.py", "model/test_stateful.py"] if NATIVE else []
 
 
 @pytest.hookimpl(trylast=True)

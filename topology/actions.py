@@ -18,6 +18,9 @@ from topology.messages import (
 )
 from topology.state import Process, Step
 
+_new: Final = tuple.__new__
+"""See `process`."""
+
 
 def actions(process: Process) -> list[Action]:
     """
@@ -40,7 +43,7 @@ def _email(process: Process) -> list[Action]:
     order_id, command, order = process.order_id, process.command, process.order
     assert command is not None
     assert order is not None
-    return [SendEmail(order_id, ids.email_id(order_id, process.command_id), command, order)]
+    return [_new(SendEmail, (order_id, ids.email_id(order_id, process.command_id), command, order))]
 
 
 def _sent(process: Process) -> list[Action]:

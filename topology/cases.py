@@ -7,7 +7,6 @@ An effect changes its process by recorded events, and sets what is no event: the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from topology import events, ids
@@ -17,19 +16,24 @@ from topology.policy import NEVER_ASK, Policy
 from topology.state import Order, Process, Step
 from topology.transitions import TABLE, Branch, Table, Then, When
 
+_new: Final = tuple.__new__
+"""See `process`."""
+
 REASON_CHARS_MAX: Final = 500
 """Of a refused mail's reason, which is remembered and passed on; whoever wrote it may have written a megabyte."""
 
 
-@dataclass(slots=True)
 class Situation:
     """All that a case may look at, besides its process."""
 
-    order: Order
-    message: Message
-    cause: Cause
-    now_ms: int
-    policy: Policy
+    __slots__ = ("order", "message", "cause", "now_ms", "policy")
+
+    def __init__(self, order: Order, message: Message, cause: Cause, now_ms: int, policy: Policy) -> None:
+        self.order = order
+        self.message = message
+        self.cause = cause
+        self.now_ms = now_ms
+        self.policy = policy
 
 
 Guard: TypeAlias = Callable[[Process, Situation], bool]
@@ -103,7 +107,7 @@ def _start(process: Process, situation: Situation) -> None:
     assert isinstance(message, SendOrderConfirmationEmail)
     process.traceparent = message.traceparent
     process.command = message.body
-    process.record(events.CommandReceived(situation.now_ms, situation.cause))
+    process.record(_new(events.CommandReceived, (situation.now_ms, situation.cause)))
 
 
 def _start_sent(process: Process, situation: Situation) -> None:
@@ -153,17 +157,19 @@ def _send(process: Process, situation: Situation) -> None:
     details = situation.order.details
     assert details is not None
     process.order = details.body
-    process.record(events.OrderDetailsRetrieved(details.seen_ms, details.cause, details.version))
+    process.record(_new(events.OrderDetailsRetrieved, (details.seen_ms, details.cause, details.version)))
     _send_again(process, situation)
 
 
 def _send_again(process: Process, situation: Situation) -> None:
-    process.record(events.EmailRequested(situation.now_ms, situation.cause, process.email_attempt + 1))
+    attempt = process.email_attempt + 1
+    process.record(_new(events.EmailRequested, (situation.now_ms, situation.cause, attempt)))
     process.due_ms = situation.now_ms + situation.policy.email_outcome_wait_ms
 
 
 def _ask_again(process: Process, situation: Situation) -> None:
-    process.record(events.OrderDetailsQueried(situation.now_ms, situation.cause, process.query_attempt + 1))
+    attempt = process.query_attempt + 1
+    process.record(_new(events.OrderDetailsQueried, (situation.now_ms, situation.cause, attempt)))
     _wait(process, situation, process.query_attempt)
 
 
@@ -210,7 +216,7 @@ def _fail(process: Process, situation: Situation, reason: FailureReason) -> None
 
 
 def _finish_sent(process: Process, situation: Situation) -> None:
-    process.record(events.EmailSent(situation.now_ms, situation.cause))
+    process.record(_new(events.EmailSent, (situation.now_ms, situation.cause)))
     _finished(process, situation)
 
 

@@ -7,7 +7,7 @@ Header names are those of Kafka Streams' dead letter queue (KIP-1034), so that i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from streams.batch import Headers, Output, Refusal
 from streams.headers import ERRORS, LEFT_OUT, REASON, TIMESTAMP, original_ms
@@ -35,7 +35,7 @@ def dead_letter(refusal: Refusal, cluster_name: Callable[[str], str]) -> Output:
         (REASON, refusal.reason.encode()),
         (TIMESTAMP, b"%d" % original_ms(record)),
     ]
-    headers = record.headers or []
+    headers = cast("Headers", record.headers or [])  # Null values are passed on as they came.
     size = len(record.value or b"") + sum(len(name) + len(value or b"") for name, value in headers)
     if size > _ORIGINAL_BYTES_MAX:
         # Refused by the broker, it would abort the transaction of every worker that reads it.

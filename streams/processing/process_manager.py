@@ -42,7 +42,10 @@ from topology.topics import (
     QUERIES,
     RECORD_BYTES_MAX,
 )
-from topology.transitions import TABLE
+from topology.transitions import TABLE, Branch
+
+_new: Final = tuple.__new__
+"""See `topology.process`."""
 
 SOURCE: Final = "/rejoinder/process-manager"
 
@@ -115,40 +118,39 @@ class ProcessManager:
         keys.update(batch.due)
         batch.load(list(keys))
         orders: dict[bytes, Order] = {}
-        sizes: Counter[bytes] = Counter()
-        taken: Counter[int] = Counter()
+        sizes: dict[bytes, int] = {}
+        taken: list[Branch] = []
+        now_ms, policy = batch.now_ms, self._policy
         for record in batch:
             try:
                 message, order = self._open(batch, record, orders, sizes)
-                cause = Cause(record.topic, record.offset)
-                decision = decide(order, message, cause, batch.now_ms, self._policy)
+                decision = decide(order, message, _new(Cause, (record[0], record[2])), now_ms, policy)
             except Refused as exc:
                 batch.refuse(record, exc.reason, exc.detail)
-            except TooManyProcesses as exc:
-                batch.refuse(record, "too-many-processes", str(exc))
+            except TooManyProcesses as full:
+                batch.refuse(record, "too-many-processes", str(full))
             else:
-                if decision.owed:
-                    self._send(batch, record.key or b"", decision.owed, record)
-                for branch in decision.taken:
-                    taken[id(branch)] += 1
+                owed, branches = decision
+                if owed:
+                    self._send(batch, record.key or b"", owed, record)
+                taken += branches
         self._decide_due(batch, orders, taken)
-        details_ttl_ms, finished_ttl_ms = self._policy.details_ttl_ms, self._policy.finished_ttl_ms
+        details_ttl_ms, finished_ttl_ms = policy.details_ttl_ms, policy.finished_ttl_ms
         for key, order in orders.items():
             waiting.add(batch.moved, order, 1)
             batch.put(key, state_codec.encode(order, order.next_due_ms(details_ttl_ms, finished_ttl_ms)))
-        for branch_id, times in taken.items():
+        for branch_id, times in Counter(map(id, taken)).items():
             metrics.DECISIONS.labels(*_BRANCHES[branch_id]).inc(times)
 
-    def _decide_due(self, batch: Batch, orders: dict[bytes, Order], taken: Counter[int]) -> None:
+    def _decide_due(self, batch: Batch, orders: dict[bytes, Order], taken: list[Branch]) -> None:
         for key in batch.due:
             order = self._order(batch, key, orders)
             decision = decide(order, DeadlinePassed(order.order_id), DEADLINE, batch.due_ms, self._policy)
             self._send(batch, key, decision.owed, None)
-            for branch in decision.taken:
-                taken[id(branch)] += 1
+            taken += decision.taken
 
     def _open(
-        self, batch: Batch, record: Record, orders: dict[bytes, Order], sizes: Counter[bytes]
+        self, batch: Batch, record: Record, orders: dict[bytes, Order], sizes: dict[bytes, int]
     ) -> tuple[Message, Order]:
         """Return what *record* says and the order it is about."""
         key, value = record.key, record.value
@@ -169,7 +171,7 @@ class ProcessManager:
             raise Refused("wrong-partition", f"this key belongs to partition {right}: produce with murmur2")
         order = self._order(batch, key, orders)
         if record.topic in _GROWING:
-            size = sizes[key] or len(row or b"")
+            size = sizes.get(key) or len(row or b"")
             if size + len(value) > ROW_BYTES_MAX:
                 # Summed up, duplicates and replaced details count too; so it is looked at before it is refused.
                 size = sizes[key] = len(state_codec.encode(order, NEVER_MS) or b"")
@@ -188,10 +190,10 @@ class ProcessManager:
             except UnknownSchema as exc:
                 self._resolve(exc.schema_id)
                 return self._codec.decode(_RECORDS[record.topic], key, value, traceparent)
-        except UnknownSchema as exc:
-            raise Refused("unknown-schema", str(exc)) from exc
-        except Undecodable as exc:
-            raise Refused(exc.reason, exc.detail) from exc
+        except UnknownSchema as unknown:
+            raise Refused("unknown-schema", str(unknown)) from unknown
+        except Undecodable as broken:
+            raise Refused(broken.reason, broken.detail) from broken
 
     @staticmethod
     def _order(batch: Batch, key: bytes, orders: dict[bytes, Order]) -> Order:

@@ -96,23 +96,23 @@ class Census:
         self._lock = threading.Lock()
         self._counts: dict[int, _Count] = {}
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._counter: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to count."""
-        self._thread = threading.Thread(target=self._run, name="rejoinder-census", daemon=True)
-        self._thread.start()
+        self._counter = threading.Thread(target=self._run, name="rejoinder-census", daemon=True)
+        self._counter.start()
 
     def stop(self) -> None:
         """Count no more."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._counter is not None:
+            self._counter.join()
 
     @property
     def alive(self) -> bool:
         """Whether its thread runs."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._counter is not None and self._counter.is_alive()
 
     def committed(self, works: Sequence[Work]) -> None:
         """Take in what was committed, and written to the stores."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 _MASK: Final = 0xFFFFFFFF
 _M: Final = 0x5BD1E995
@@ -20,12 +23,16 @@ def murmur2(key: bytes) -> int:
     length = len(key)
     whole = length // 4
     words = _WORDS[whole] if whole < len(_WORDS) else Struct(f"<{whole}I")
-    h = _SEED ^ length
+    # Machine integers where it is compiled: no product of two of these reaches 63 bits.
+    h: i64 = _SEED ^ length
+    k: i64
     for word in words.unpack_from(key):
-        k = word * _M & _MASK
+        k = word
+        k = k * _M & _MASK
         h = h * _M & _MASK ^ (k ^ k >> 24) * _M & _MASK
     if tail := key[whole * 4 :]:
-        h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK
+        k = int.from_bytes(tail, "little")
+        h = (h ^ k) * _M & _MASK
     h = (h ^ h >> 13) * _M & _MASK
     return h ^ h >> 15
 

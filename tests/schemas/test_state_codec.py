@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from schemas import state_codec
 from schemas.state_codec import CorruptRow, RowTooNew, decode, due_of, encode, timeline
+from tests.topology.world import attributes
 from topology.events import DEADLINE, Cause, CommandReceived, Event
 from topology.ids import email_id, query_id
 from topology.messages import (
@@ -84,7 +85,7 @@ def said(order: Order, message: Message, offset: int, now_ms: int, policy: Polic
 
 def state(process: Process) -> dict[str, object]:
     """Return what is compared of *process*: everything, its timeline instead of how much of it is stored."""
-    fields = {name: getattr(process, name) for name in Process.__slots__ if name not in ("past", "recorded")}
+    fields = {name: getattr(process, name) for name in attributes(Process) if name not in ("past", "recorded")}
     return fields | {"timeline": timeline(process)}
 
 

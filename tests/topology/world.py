@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from topology.events import DEADLINE, Cause
 from topology.messages import (
@@ -117,7 +117,13 @@ class World:
         return self.order.processes[COMMAND]
 
 
+def attributes(class_: Any) -> tuple[str, ...]:
+    """Return the names of the attributes of *class_*: its slots, of which mypyc makes another list."""
+    names: tuple[str, ...] = getattr(class_, "__mypyc_attrs__", None) or class_.__slots__
+    return names
+
+
 def snapshot(process: Process) -> dict[str, object]:
     """Return all attributes of *process*, to be compared."""
-    state = {name: getattr(process, name) for name in Process.__slots__}
+    state = {name: getattr(process, name) for name in attributes(Process)}
     return state | {"recorded": list(process.recorded)}

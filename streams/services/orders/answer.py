@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from streams.batch import Batch, Headers, Record, Refusal
+from streams.batch import Batch, Headers, ReadHeaders, Record, Refusal
 from streams.headers import CE_CORRELATION_ID, CE_ID, TRACEPARENT, cloud_event_headers, header
 from streams.services.orders.database import Database
 from streams.services.records import Reader
@@ -52,7 +52,7 @@ def answer(batch: Batch, database: Database, reader: Reader, *, with_headers: bo
             batch.send(DETAILS.name, order_id.encode(), value, headers)
 
 
-def _headers(event_id: str, name: str, now_ms: int, query_id: str, asked: Headers | None) -> Headers:
+def _headers(event_id: str, name: str, now_ms: int, query_id: str, asked: ReadHeaders | None) -> Headers:
     return cloud_event_headers(
         id=event_id,
         source=SOURCE,

@@ -64,4 +64,4 @@ def test_first_header_of_a_name_is_found() -> None:
 
 def test_null_header_is_none() -> None:
     """Kafka has null values in headers."""
-    assert header([("a", None)], "a") is None  # type: ignore[list-item]
+    assert header([("a", None)], "a") is None
