@@ -23,6 +23,7 @@ from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST
 from yarl import URL
 
+from streams import metrics
 from streams.access import SCHEME, Access, Denied
 from streams.errors import ConfigurationError, RejoinderError, Unavailable
 from streams.exposition import Exposition
@@ -78,7 +79,7 @@ def add_pages(
         return view.json({"ready": is_ready, "partitions": phases}, status=200 if is_ready else 503)
 
     @app.page("/metrics", name="metrics")
-    async def metrics(view: View, request: Request) -> Response:
+    async def scraped(view: View, request: Request) -> Response:
         """Answer in Prometheus's text format."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -120,6 +121,7 @@ def _status(app: App, census: Census | None) -> dict[str, Any]:
             }
             for one in (census.waiting() if census is not None else ())
         ],
+        "markers": metrics.markers(),
         "uncounted": census.uncounted() if census is not None else [],
     }
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Final
 
 import pytest
 
-TIERS: Final = frozenset({"system", "chaos", "soak", "deploy", "slow"})
+collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]
+"""What needs a group of its own: `./dev browser`."""
+
+TIERS: Final = frozenset({"system", "chaos", "soak", "deploy", "browser", "slow"})
 
 
 @pytest.hookimpl(trylast=True)

@@ -39,7 +39,7 @@ BESIDE: Final = (OUTCOMES, DEAD_LETTERS)
 """Topics that no group of ours reads."""
 SHOWN: Final = tuple(topic for topic in TOPICS if topic.is_input or topic in BESIDE)
 
-_STATUS: Final = frozenset({"role", "instance", "version", "partitions", "held", "waiting", "uncounted"})
+_STATUS: Final = frozenset({"role", "instance", "version", "partitions", "held", "waiting", "uncounted", "markers"})
 
 
 class Looker(Protocol):
@@ -74,7 +74,10 @@ class Pictures:
         self._note: str | None = None
         self._histories: dict[Place, History] = {}
         self._hanging = Hanging()
-        self._ends: deque[tuple[int, Counter[str]]] = deque(maxlen=RATE_LOOKS)
+        self._records: deque[tuple[int, dict[str, int]]] = deque(maxlen=RATE_LOOKS)
+        """When, and the ends of topics (the cluster's names) less the markers that were seen to be written since."""
+        self._seen: dict[str, dict[str, int]] = {}
+        self._markers: Counter[str] = Counter()
         self._letters = Letters(settings)
 
     def close(self) -> None:
@@ -117,9 +120,10 @@ class Pictures:
         ends: Counter[str] = Counter()
         for (topic, _), end in found.ends.items():
             ends[topic] += end
-        self._ends.append((found.at_ms, ends))
         asked = self._ask(settings, members_of(found), "/status", ASK_S)
         statuses = {url: _checked(url, status) for url, status in asked.items()}
+        self._count_markers(statuses)
+        self._records.append((found.at_ms, {topic: end - self._markers[topic] for topic, end in ends.items()}))
         urls = members_of(found, [worker_group(settings)])
         picture = with_statuses(
             picture_of(found, self._histories, *waiting_of({url: statuses[url] for url in urls})), statuses
@@ -139,6 +143,19 @@ class Pictures:
         }
         return picture | {"verdict": verdict(picture, settings.transaction_timeout / 1000)}
 
+    def _count_markers(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add the transaction markers that the processes say they have written since they were asked last."""
+        for url, status in statuses.items():
+            if "error" in status:
+                continue
+            now = {self._settings.topic(str(topic)): int(count) for topic, count in status["markers"].items()}
+            if (before := self._seen.get(url)) is not None:
+                for topic, count in now.items():
+                    written = count - before.get(topic, 0)
+                    # Less than before: it has been started anew since.
+                    self._markers[topic] += written if written >= 0 else count
+            self._seen[url] = now
+
     def _topic(self, topic: Topic, picture: Mapping[str, Any]) -> dict[str, Any]:
         name = self._settings.topic(topic.name)
         lags = [at["lag"] for group in picture["groups"] for at in group["partitions"] if at["topic"] == name]
@@ -147,9 +164,14 @@ class Pictures:
             "declared": topic.name,
             "from": [producer.value for producer in topic.producers],
             "to": topic.consumer.value,
-            "per_second": per_second([(at_ms, ends[name]) for at_ms, ends in self._ends]),
+            "per_second": self._per_second(name),
             "lag": sum(lag or 0 for lag in lags) if lags else None,
         }
+
+    def _per_second(self, name: str) -> float | None:
+        rate = per_second([(at_ms, records.get(name)) for at_ms, records in self._records])
+        # Ends and markers are asked for one after the other, so a look's markers may be a few too many.
+        return None if rate is None else max(0.0, rate)
 
     def _failures(self, urls: Sequence[str]) -> dict[str, Any]:
         """Return the last failures that the workers tell of; they tell only those who may see orders."""

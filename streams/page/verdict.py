@@ -99,5 +99,5 @@ def _orders(picture: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(Level.LOOK, what, f'rejoinder waiting --step "{step["step"]}" --older-than 1h', "waiting")
     letters = picture["dead_letters"]
     if count := sum((letters.get("by_reason") or {}).values()):
-        what = f"{count:,} dead letters in {letters['since']}"
+        what = f"{count:,} dead letter{'s' if count > 1 else ''} in the last {letters['since']}"
         yield Finding(Level.LOOK, what, "rejoinder dead-letters list", "dead-letters")

@@ -42,7 +42,7 @@ function ofTopic(group, topic, partitions) {
 function cell(at) {
   const broken = kindOf(at.status) === "bad";
   const level = LEVELS.findLastIndex((least) => (at.lag ?? 0) >= least);
-  const sign = broken ? glyphOf(at.status) : at.hanging_s > 0 ? "!" : "";
+  const sign = broken ? glyphOf(at.status) : at.hanging_s > 0 ? "!" : at.lag ? count(at.lag) : "";
   const kind = broken ? "bad" : at.hanging_s > 0 ? "look" : `level-${level}`;
   const title = `partition ${at.partition}: lag ${count(at.lag)}${at.unstable ? `, ${count(at.unstable)} unstable` : ""}`;
   return el("span", { class: `cell ${kind}`, title }, sign);

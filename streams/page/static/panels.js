@@ -76,34 +76,39 @@ export function waiting(picture) {
 
 export function failures({ failures: found }) {
   if (found.error) return el("p", { class: "hint" }, found.error);
-  const since = found.since ? `since the workers started, at ${when(found.since)}` : "told by no worker";
+  const more = found.count > found.last.length;
+  const since = `ince the workers started, at ${when(found.since)}`;
   return [
     found.last.length
       ? el("div", { class: "scrolls tall", role: "region", "aria-label": "Failed processes", tabindex: 0 },
-          table([["When"], ["Order"], ["Reason"]],
-            found.last.map((one) =>
-              el("tr", null, el("td", { class: "when" }, el("time", { datetime: one.at, title: one.at }, time(one.at))),
-                el("td", null, orderLink(one.order_id)),
-                el("td", null, el("code", null, one.reason))))))
+          table([["When"], ["Order"], ["Reason"]], found.last.map(failure)))
       : el("p", { class: "none" }, badge("well", "None")),
-    el("p", { class: "hint" }, found.count > found.last.length ? `The last ${found.last.length} of ${count(found.count)} ` : "",
-      since, ". Each has its OrderConfirmationFailed."),
+    found.since
+      ? el("p", { class: "hint" }, more ? `The last ${found.last.length} of ${count(found.count)} s${since}.` : `S${since}.`)
+      : null,
     found.unanswered.length ? el("p", { class: "hint" }, `Not told: ${found.unanswered.join("; ")}`) : null,
   ];
+}
+
+function failure(one) {
+  return el("tr", null,
+    el("td", { class: "when" }, el("time", { datetime: one.at, title: one.at }, time(one.at))),
+    el("td", null, orderLink(one.order_id)),
+    el("td", null, el("code", null, one.reason)));
 }
 
 export function deadLetters({ dead_letters: found }) {
   if (found.error) return el("p", { class: "hint" }, found.error);
   if (found.by_reason === null) return el("p", { class: "hint" }, "Counting…");
   const letters = Object.entries(found.by_reason);
-  const counted_ = `Last ${found.since}, counted at ${time(found.at_ms)}${found.more ? "; there are more" : ""}.`;
+  const note = `Last ${found.since}, counted at ${time(found.at_ms)}${found.more ? "; there are more" : ""}.`;
   return [
     letters.length
       ? table([["Reason"], ["Records", "number"]],
           letters.map(([reason, records]) =>
             el("tr", null, el("th", { scope: "row" }, reason), el("td", { class: "number" }, count(records)))))
       : el("p", { class: "none" }, badge("well", "None")),
-    el("p", { class: "hint" }, counted_, letters.length ? [" See ", el("code", null, "rejoinder dead-letters list"), "."] : ""),
+    el("p", { class: "hint" }, note, letters.length ? [" See ", el("code", null, "rejoinder dead-letters list"), "."] : ""),
   ];
 }
 

@@ -20,8 +20,8 @@ const WIDE = {
     "a person": [430, 330, 220, 42],
   },
   arrows: {
-    "order-confirmation.commands": [168, 78, 430, 78, 299, 52, 102],
-    "order-confirmation.events": [430, 244, 168, 244, 299, 218, 268],
+    "order-confirmation.commands": [168, 78, 430, 78, 299, 66, 100],
+    "order-confirmation.events": [430, 244, 168, 244, 299, 232, 266],
     "order-details.queries": [650, 66, 896, 66, 773, 40, 58],
     "order-details.events": [896, 90, 650, 90, 773, 108, 126],
     "email.commands": [650, 232, 896, 232, 773, 206, 224],
@@ -180,7 +180,7 @@ export function topologyTable(picture) {
 /** Return what the rates are. */
 export function ratesNote() {
   return el("p", { class: "hint" },
-    "Rates are offsets written to a topic a second, over the last few looks. The end of a transaction takes an ",
-    "offset in each partition that it wrote to, so where records are few a rate is up to twice that of records.");
+    "Rates are of records written to a topic, over the last few seconds: its offsets, less those that ends of our ",
+    "transactions take.");
 }
 
