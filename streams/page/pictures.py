@@ -18,7 +18,7 @@ import structlog
 
 from streams.errors import ConfigurationError, RejoinderError
 from streams.monitor.group_offsets import Found, GroupLooker
-from streams.monitor.lag import Hanging, History, Place, per_second
+from streams.monitor.lag import Hanging, History, Place, Status, per_second
 from streams.overview import WORKERS, ask_all, members_of, picture_of, waiting_of, with_statuses, worker_group
 from streams.page.letters import Letters
 from streams.page.verdict import verdict
@@ -33,6 +33,8 @@ ASK_S: Final = 2.0
 """For each member to answer: a picture isn't held up by one that is away."""
 RATE_LOOKS: Final = 4
 """Looks that a topic's rate is taken over."""
+LOOKS_MIN: Final = 5
+"""Looks before a status other than OK is believed: a batch that takes long stalls its partition for as long."""
 FAILURES_MAX: Final = 20
 
 BESIDE: Final = (OUTCOMES, DEAD_LETTERS)
@@ -73,6 +75,7 @@ class Pictures:
         self._roles: Iterable[str] = tuple(ROLES.values())
         self._note: str | None = None
         self._histories: dict[Place, History] = {}
+        self._looks = 0
         self._hanging = Hanging()
         self._records: deque[tuple[int, dict[str, int]]] = deque(maxlen=RATE_LOOKS)
         """When, and the ends of topics (the cluster's names) less the markers that were seen to be written since."""
@@ -115,6 +118,7 @@ class Pictures:
 
     def _take(self, found: Found) -> dict[str, Any]:
         settings = self._settings
+        self._looks += 1
         for place, look in found.looks.items():
             self._histories.setdefault(place, History()).add(look)
         ends: Counter[str] = Counter()
@@ -129,6 +133,7 @@ class Pictures:
             picture_of(found, self._histories, *waiting_of({url: statuses[url] for url in urls})), statuses
         )
         for group in picture["groups"]:
+            self._believe(group)
             for at in group["partitions"]:
                 place = Place(group["group"], at["topic"], at["partition"])
                 at["hanging_s"] = self._hanging.seconds(place, found.looks[place])
@@ -142,6 +147,12 @@ class Pictures:
             "dead_letters": self._letters.now(ends[settings.topic(DEAD_LETTERS.name)]),
         }
         return picture | {"verdict": verdict(picture, settings.transaction_timeout / 1000)}
+
+    def _believe(self, group: dict[str, Any]) -> None:
+        if self._looks < LOOKS_MIN:
+            for judged in (group, *group["partitions"]):
+                if judged["status"] != Status.OK.value:
+                    judged["status"] = None
 
     def _count_markers(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
         """Add the transaction markers that the processes say they have written since they were asked last."""

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 from streams.monitor.lag import Status
 from topology.policy import HOUR_MS
 
+BEHIND_S: Final = 10.0
+"""A group that doesn't catch up is told of when it is behind by more: a few records always are under way."""
 WAIT_S: Final = HOUR_MS / 1000
 """A process that waits for longer is worth a look."""
 
@@ -62,7 +64,7 @@ def _groups(picture: Mapping[str, Any]) -> Iterator[Finding]:
             words = ", ".join(sorted({at["status"] for at in broken}))
             what = f"{name}: {len(broken)} partitions are {words}, lag {lag:,}"
             yield Finding(Level.BAD, what, "look at its members' phases below, and at their logs", "lag")
-        elif group["status"] == Status.WARN.value:
+        elif group["status"] == Status.WARN.value and any(at["seconds"] > BEHIND_S for at in group["partitions"]):
             what = f"{name} gets on, but not faster than records come: lag {lag:,}"
             yield Finding(Level.LOOK, what, "more processes, up to the number of partitions", "lag")
 

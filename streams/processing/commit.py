@@ -97,7 +97,7 @@ class Committer:
             if topic not in names:
                 names[topic] = name(topic)
             produce(names[topic], batch.partition, key, value, headers)
-        markers.update(names)
+        markers.update(names.keys())
         end: list[int] = []
         if rows:
             assert self._changelog is not None

@@ -15,7 +15,7 @@ export function verdictSaid({ level, known, findings }) {
   const looking = level === "well" && !known;
   const title = looking ? "Looking…" : TITLES[level];
   const more = findings.length
-    ? `${counted(findings.length, "thing")} below, the worst first.`
+    ? findings.length === 1 ? "One thing, below." : `${findings.length} things, the worst first.`
     : looking
       ? "A few seconds are needed to judge by."
       : "Every group gets on, nothing is held, nothing waits for too long.";
