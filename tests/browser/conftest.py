@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from streams.local.kafka import LocalKafka
 from tests.browser.chromium import chromium
-from tests.browser.scene import TOKEN, Scene, scene
+from tests.browser.scene import TOKEN, Scene, scene, sign_in
 
 _HERE = Path(__file__).parent
 PATIENCE_MS: Final = 60_000.0
@@ -59,9 +59,7 @@ class Visit:
     def open(self, path: str = "/") -> Page:
         """Open the page and sign in."""
         self.page.goto(self.url + path)
-        self.page.get_by_label("Token").fill(TOKEN)
-        self.page.get_by_role("button", name="Sign in").click()
-        expect(self.page.locator("#connection")).to_have_text("Live")
+        sign_in(self.page)
         # What the browser itself says of the first answer, which asked for the token.
         self.wrong = [line for line in self.wrong if "401" not in line]
         return self.page

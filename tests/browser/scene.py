@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
+from playwright.sync_api import Page, expect
+
 from streams.demo.system import System
 from streams.local.kafka import LocalKafka
 from tests.broker.harness import PARTITIONS, produce
@@ -74,6 +76,13 @@ class Flow:
     def _run(self) -> None:
         while not self._stopping.wait(self._every_s):
             self._world.command(self._world.orders(self._records))
+
+
+def sign_in(page: Page) -> None:
+    """Give the token, and wait for the first picture."""
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#connection")).to_have_text("Live")
 
 
 @contextmanager
