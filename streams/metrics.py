@@ -69,6 +69,9 @@ COMMIT_SECONDS: Final = _histogram(
 BATCH_RECORDS: Final = _histogram(
     "rejoinder_batch_records", "records", "Records of one transaction.", (1, 10, 100, 500, 1000, 5000, 10000, 20000)
 )
+COMMITS: Final = _counter(
+    "rejoinder_commits_total", "transactions", "Transactions that were committed; their records are done with."
+)
 ABORTS: Final = _counter(
     "rejoinder_aborts_total", "transactions", "Transactions that were aborted; their records are read again."
 )

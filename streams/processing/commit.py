@@ -71,6 +71,7 @@ class Committer:
         ]
         with metrics.COMMIT_SECONDS.time():
             transaction.commit(positions, metadata)  # 3, 4
+        metrics.COMMITS.inc()
         for topic, count in markers.items():
             metrics.MARKERS.labels(topic).inc(count)
         behind: list[tuple[Work, RejoinderError]] = []
