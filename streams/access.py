@@ -1,5 +1,5 @@
 """
-Who may ask a web server about orders, and whom we ask: the switch, the token, and the hosts that it is sent to.
+Who may ask a web server about orders or look at its page, and whom we ask: switches, token, and whom it is sent to.
 
 Each worker's address comes from its group's description, so from whoever may join the group. The group's ACL guards
 that; `check_peer` is the second fence: a member that isn't ours learns no token, and can't send us to other services.
@@ -44,13 +44,17 @@ class Access:
         """Return why a request with these *headers* gets no orders; None if it does."""
         if self._settings.web_orders is not Switch.ON:
             return Denied(HTTPStatus.FORBIDDEN, "orders aren't served here; REJOINDER_WEB_ORDERS=on serves them")
+        return self.deny_look(headers)
+
+    def deny_look(self, headers: Mapping[str, str]) -> Denied | None:
+        """Return why a request with these *headers* gets nothing that isn't for everybody; None if it does."""
         if not self._token:
             # Without a token a page in the browser of somebody on this machine could ask, by a name of its own that
             # it lets point here.
             host = _host(headers.get("Host", ""))
             if _address(host) or is_loopback(host) or host == self._settings.web_host.lower():
                 return None
-            return Denied(HTTPStatus.FORBIDDEN, "orders are served under this machine's own name or address only")
+            return Denied(HTTPStatus.FORBIDDEN, "this is served under this machine's own name or address only")
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         # The time that it takes says nothing of how much of a guess is right.
         if scheme.lower() == SCHEME.lower() and hmac.compare_digest(given.strip().encode(), self._token.encode()):

@@ -6,9 +6,14 @@ Everything is wired here and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from streams import settings as settings_module
 from streams.batch import Batch
 from streams.frame import App, stores_of, watch_lag
+from streams.page.routes import add_page
+from streams.processing.commit import Work
+from streams.processing.failures import Failures
 from streams.processing.process_manager import ProcessManager
 from streams.processing.waiting import Census
 from streams.registry import open_registry
@@ -34,12 +39,20 @@ def create_app(settings: Settings) -> App:
     census = Census(stores_of(processes))
     app.beside(census)
 
-    @app.transaction(commands, details, outcomes, table=processes, committed=census.committed)
+    failures = Failures()
+
+    def committed(works: Sequence[Work]) -> None:
+        census.committed(works)
+        failures.committed(works)
+
+    @app.transaction(commands, details, outcomes, table=processes, committed=committed)
     def advance(batch: Batch) -> None:
         """Take each record into its order's processes, and send what became due."""
         manager(batch)
 
-    add_pages(app, processes, census, watch_lag(app))
+    add_pages(app, processes, census, watch_lag(app), failures)
+    if settings.web_page is Switch.ON:
+        add_page(app)
     return app
 
 

@@ -57,6 +57,15 @@ class RowChange(NamedTuple):
     new: bytes | None
 
 
+class Failure(NamedTuple):
+    """A process that failed at *at_ms*; *reason* is its outcome's."""
+
+    order_id: str
+    command_id: str
+    reason: str
+    at_ms: int
+
+
 class Batch:
     """
     Records of partition *p* of every input topic in offset order, and the table's rows of the same partition.
@@ -67,11 +76,11 @@ class Batch:
     ``due``: keys whose rows' deadlines have passed; rows of all keys of ``records`` and ``due`` are loaded with one
     read. ``due_ms`` is the instant up to which deadlines may be decided, not after ``now_ms``: what fell due since
     then may be answered by records that nobody has read yet. ``moved``: by how much the batch moves the counts of what
-    waits (`streams.processing.waiting`).
+    waits (`streams.processing.waiting`). ``failures``: processes that failed in it.
     """
 
     __slots__ = (
-        "partition", "records", "due", "now_ms", "due_ms", "outputs", "refusals", "moved", "at",
+        "partition", "records", "due", "now_ms", "due_ms", "outputs", "refusals", "moved", "failures", "at",
         "_loaded", "_rows", "_load",
     )  # fmt: skip
 
@@ -92,6 +101,7 @@ class Batch:
         self.outputs: list[Output] = []
         self.refusals: list[Refusal] = []
         self.moved: dict[int, int] = {}
+        self.failures: list[Failure] = []
         self.at = 0
         self._load = load
         self._loaded: dict[bytes, bytes | None] = {}

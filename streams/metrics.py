@@ -69,8 +69,17 @@ COMMIT_SECONDS: Final = _histogram(
 BATCH_RECORDS: Final = _histogram(
     "rejoinder_batch_records", "records", "Records of one transaction.", (1, 10, 100, 500, 1000, 5000, 10000, 20000)
 )
+COMMITS: Final = _counter(
+    "rejoinder_commits_total", "transactions", "Transactions that were committed; their records are done with."
+)
 ABORTS: Final = _counter(
     "rejoinder_aborts_total", "transactions", "Transactions that were aborted; their records are read again."
+)
+MARKERS: Final = _counter(
+    "rejoinder_transaction_markers_total",
+    "markers",
+    "Written by our commits: each takes an offset of a partition and is no record.",
+    "topic",
 )
 SESSIONS: Final = _counter("rejoinder_sessions_total", "sessions", "Memberships begun, the first one included.")
 DEAD_LETTERS: Final = _counter(
@@ -192,3 +201,9 @@ TURN_AGE: Final = _scraped(
 )
 THREADS: Final = _scraped("rejoinder_thread_alive", "0 or 1", "Whether the thread runs.", "thread")
 BUILD: Final = _scraped("rejoinder_info", "1", "Which release this is, and who.", "version", "role", "instance")
+
+
+def markers() -> dict[str, float]:
+    """Return how many transaction markers this process has written, by topic (the declared name)."""
+    samples = (sample for family in MARKERS.collect() for sample in family.samples)
+    return {sample.labels["topic"]: sample.value for sample in samples if sample.name.endswith("_total")}

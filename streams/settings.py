@@ -168,9 +168,15 @@ class Settings(BaseSettings):
     web_orders: Switch = Field(
         Switch.OFF, description="on: the web server answers questions about orders (/orders/ORDER_ID, `explain`)."
     )
+    web_page: Switch = Field(
+        Switch.OFF, description="on: a worker's web server has a page for people at /, which shows all at a glance."
+    )
     web_token: SecretStr = Field(
         SecretStr(""),
-        description="What whoever asks about orders must know, 16 characters or more. Optional if bound to loopback.",
+        description=(
+            "What whoever asks about orders, or looks at the page, must know; 16 characters or more. Optional if bound "
+            "to loopback."
+        ),
     )
     web_peers: str = Field(
         "",
@@ -341,16 +347,26 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**{name: text for name, text in read.items() if text is not None} | overrides)
     except ValidationError as exc:
         raise ConfigurationError("; ".join(_wrong(error) for error in exc.errors())) from exc
-    if (
-        settings.web_orders is Switch.ON
-        and not settings.web_token.get_secret_value()
-        and not is_loopback(settings.web_bind)
-    ):
-        raise ConfigurationError(
-            f"REJOINDER_WEB_ORDERS=on with REJOINDER_WEB_BIND={settings.web_bind!r}: whoever reaches the port could "
-            "read customers' orders; set REJOINDER_WEB_TOKEN or REJOINDER_WEB_TOKEN_FILE, or bind to 127.0.0.1"
-        )
+    _check_web(settings)
     return settings
+
+
+def _check_web(settings: Settings) -> None:
+    """
+    Look whether what the web server serves is for everybody who reaches it.
+
+    Raises:
+        ConfigurationError: it isn't; says what would make it so.
+    """
+    if settings.web_token.get_secret_value() or is_loopback(settings.web_bind):
+        return
+    served = {"WEB_ORDERS": "read customers' orders", "WEB_PAGE": "look at the page"}
+    for name, what in served.items():
+        if getattr(settings, name.lower()) is Switch.ON:
+            raise ConfigurationError(
+                f"{PREFIX}{name}=on with REJOINDER_WEB_BIND={settings.web_bind!r}: whoever reaches the port could "
+                f"{what}; set REJOINDER_WEB_TOKEN or REJOINDER_WEB_TOKEN_FILE, or bind to 127.0.0.1"
+            )
 
 
 def _wrong(error: ErrorDetails) -> str:

@@ -1,8 +1,8 @@
 """
 The worker's pages: liveness, readiness, metrics, status; and of orders, to those who may (`access`).
 
-Those show one order's timeline, and which processes wait. One page does something: it skips a record that a partition
-is held at.
+Those show one order's timeline, which processes wait, and which failed. One page does something: it skips a record
+that a partition is held at.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST
 from yarl import URL
 
+from streams import metrics
 from streams.access import SCHEME, Access, Denied
 from streams.errors import ConfigurationError, RejoinderError, Unavailable
 from streams.exposition import Exposition
 from streams.frame import App, stores_of
-from streams.monitor.explain import explain
+from streams.monitor.explain import explain, instant
 from streams.monitor.lag_watch import LagWatch
 from streams.monitor.stuck import Stuck, Wanted, stuck
+from streams.processing.failures import Failures
 from streams.processing.task import HeldAt, Phase
 from streams.processing.waiting import WAITING, Census
 from streams.transport.assignment import PartitionAssignor
@@ -53,8 +55,13 @@ def add_pages(
     table: TableT[bytes, bytes] | None = None,
     census: Census | None = None,
     watch: LagWatch | None = None,
+    failures: Failures | None = None,
 ) -> None:
-    """Add the pages that every role has, and those about orders over *table*; *census* and *watch* are also scraped."""
+    """
+    Add the pages that every role has, and those about orders over *table* and of *failures*.
+
+    *census* and *watch* are also scraped.
+    """
     exposition = Exposition(app, census, watch)
 
     @app.page("/health/live", name="live")
@@ -72,7 +79,7 @@ def add_pages(
         return view.json({"ready": is_ready, "partitions": phases}, status=200 if is_ready else 503)
 
     @app.page("/metrics", name="metrics")
-    async def metrics(view: View, request: Request) -> Response:
+    async def scraped(view: View, request: Request) -> Response:
         """Answer in Prometheus's text format."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -90,6 +97,8 @@ def add_pages(
     if table is not None:
         _add_order_page(app, table)
         _add_waiting_page(app, table)
+    if failures is not None:
+        _add_failures_page(app, failures)
 
 
 def _status(app: App, census: Census | None) -> dict[str, Any]:
@@ -112,6 +121,7 @@ def _status(app: App, census: Census | None) -> dict[str, Any]:
             }
             for one in (census.waiting() if census is not None else ())
         ],
+        "markers": metrics.markers(),
         "uncounted": census.uncounted() if census is not None else [],
     }
 
@@ -143,9 +153,22 @@ def _add_skip_page(app: App) -> None:
             return self.json({"skips": at._asdict()}, status=HTTPStatus.ACCEPTED)
 
 
-def _denial(view: View, denied: Denied) -> Response:
+def denial(view: View, denied: Denied) -> Response:
+    """Return the answer to a request that was *denied*."""
     headers = {"WWW-Authenticate": SCHEME} if denied.status is HTTPStatus.UNAUTHORIZED else None
     return view.json({"error": denied.error}, status=denied.status, headers=headers)
+
+
+def _add_failures_page(app: App, failures: Failures) -> None:
+    access = Access(app.settings)
+
+    @app.page("/failures", name="failures")
+    async def failed(view: View, request: Request) -> Response:
+        """Answer with the last processes that failed here, the newest first, and how many did since when."""
+        if denied := access.deny(request.headers):
+            return denial(view, denied)
+        last = [failure._asdict() | {"at": instant(failure.at_ms)} for failure in failures.last()]
+        return view.json({"since": instant(failures.since_ms), "count": failures.count, "last": last})
 
 
 def _add_waiting_page(app: App, table: TableT[bytes, bytes]) -> None:
@@ -155,7 +178,7 @@ def _add_waiting_page(app: App, table: TableT[bytes, bytes]) -> None:
     async def waiting(view: View, request: Request, partition: str) -> Response:
         """Answer with the processes of a partition of ours that wait, `stuck.FOUND_MAX` at a time."""
         if denied := access.deny(request.headers):
-            return _denial(view, denied)
+            return denial(view, denied)
         try:
             wanted, after = _wanted(request.query)
             number = int(partition)
@@ -203,7 +226,7 @@ def _add_order_page(app: App, table: TableT[bytes, bytes]) -> None:
     async def order(view: View, request: Request, order_id: str) -> Response:
         """Answer with one order, from whichever worker holds it."""
         if denied := access.deny(request.headers):
-            return _denial(view, denied)
+            return denial(view, denied)
         key = order_id.encode()
         partition = partition_of(key, app.partitions)
         store = stores_of(table).get(partition)

@@ -4,7 +4,7 @@ Faust's web server ``rejoinder://``: its pages are ours alone, and nobody can ho
 One request a connection, read and answered within `LIFE_S`, whatever the other side does: so a client that sends a byte
 a minute, or reads none, costs a place for as long and no longer. There are few places, and fewer for one address. No
 body is read, nothing but GET and HEAD is answered (and POST by one page, see `SKIP`), and what is wrong is said as JSON
-without what was asked for.
+without what was asked for. Only a `Stream` goes on for longer, there are few of them, and one that isn't read ends.
 
 None of Faust's own pages is served: ``/table`` shows every row of every table.
 """
@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
@@ -34,6 +35,12 @@ REQUEST_BYTES_MAX: Final = 32_768
 LINE_BYTES_MAX: Final = 8_190
 HEADERS_MAX: Final = 64
 
+STREAM_S: Final = 600.0
+"""The longest that a stream goes on; whoever still looks asks again."""
+STREAMS_MAX: Final = 16
+STREAM_WRITE_S: Final = 10.0
+"""In which the other side has to take what is written."""
+
 METHODS: Final = ("GET", "HEAD")
 SKIP: Final = "/skip/"
 """What the one page's path begins with that is asked by POST."""
@@ -49,6 +56,8 @@ HEADERS: Final = {
 
 log = logging.getLogger(__name__)
 
+_STREAMS: Final = web.AppKey("streams", set["Stream"])
+
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -63,6 +72,7 @@ class Web(AiohttpWeb):
     def __init__(self, app: Any, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
         self.web_app = web.Application(middlewares=[_guard])
+        self.web_app[_STREAMS] = set()
         self._runner = web.AppRunner(self.web_app, access_log=None)
         self._server: asyncio.Server | None = None
         self.connections: Counter[str] = Counter()
@@ -79,6 +89,9 @@ class Web(AiohttpWeb):
         """Take no more connections, and end those that there are."""
         if self._server is not None:
             self._server.close()
+        # The runner would wait for them.
+        for stream in self.web_app[_STREAMS]:
+            stream.end()
         await self._runner.cleanup()
 
 
@@ -115,6 +128,12 @@ class Connection(RequestHandler):
         self._end = asyncio.get_running_loop().call_later(LIFE_S, transport.abort)
         super().connection_made(transport)
 
+    def live(self, life_s: float) -> None:
+        """Last for *life_s* more seconds at most."""
+        if self._end is not None and self.transport is not None:
+            self._end.cancel()
+            self._end = asyncio.get_running_loop().call_later(life_s, self.transport.abort)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give the place back."""
         if self._end is None:
@@ -148,6 +167,52 @@ class Connection(RequestHandler):
         return answer
 
 
+class Stream(web.StreamResponse):
+    """
+    An answer that goes on for up to `STREAM_S`; *open_parts* begins what it consists of.
+
+    A page returns it; it is sent outside of `ANSWER_S`. Of `STREAMS_MAX` at a time, those beyond are answered with 503.
+    """
+
+    def __init__(self, content_type: str, open_parts: Callable[[], AsyncGenerator[bytes, None]]) -> None:
+        super().__init__(headers={"Content-Type": content_type})
+        self._open_parts = open_parts
+        self._until: asyncio.Timeout | None = None
+        self._ended = False
+
+    def end(self) -> None:
+        """Let it end now, or as soon as it begins."""
+        self._ended = True
+        if self._until is not None:
+            self._until.reschedule(asyncio.get_running_loop().time())
+
+    async def send(self, request: web.Request) -> None:
+        """Send the parts until there are no more, it is time, or the other side has gone or doesn't read."""
+        connection = request.protocol
+        assert isinstance(connection, Connection), "there are no others"
+        connection.live(STREAM_S + LIFE_S)
+        await self.prepare(request)
+        try:
+            async with asyncio.timeout(0.0 if self._ended else STREAM_S) as self._until:
+                async with aclosing(self._open_parts()) as parts:
+                    async for part in parts:
+                        await self._write(part, connection)
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            self._until = None
+        connection.live(LIFE_S)
+
+    async def _write(self, part: bytes, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(STREAM_WRITE_S):
+                await self.write(part)
+        except TimeoutError:
+            if connection.transport is not None:
+                connection.transport.abort()
+            raise
+
+
 def problem(status: int, error: str) -> web.Response:
     """Return an answer that says what is wrong."""
     return web.json_response({"error": error}, status=status, headers=HEADERS)
@@ -159,6 +224,18 @@ async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
     for name, value in HEADERS.items():
         answer.headers.setdefault(name, value)
     answer.force_close()
+    if not isinstance(answer, Stream) or request.method != "GET":
+        return answer
+    streams = request.app[_STREAMS]
+    if len(streams) >= STREAMS_MAX:
+        answer = problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many look at this now; try again, or at another worker")
+        answer.force_close()
+        return answer
+    streams.add(answer)
+    try:
+        await answer.send(request)
+    finally:
+        streams.discard(answer)
     return answer
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Final
 
 import pytest
 
 from topology import process
 
-TIERS: Final = frozenset({"system", "chaos", "soak", "deploy", "slow"})
-
+TIERS: Final = frozenset({"system", "chaos", "soak", "deploy", "browser", "slow"})
 
 NATIVE: Final = process.__file__.endswith(".so")
 """Whether ./dev native has compiled what these tests run."""
 
-# They plant bugs in the shipped functions, by Python's ways.
-collect_ignore = ["model/test_planted_bugs.py", "model/test_stateful.py"] if NATIVE else []
+collect_ignore: list[str] = []
+if not importlib.util.find_spec("playwright"):
+    collect_ignore += ["browser"]  # It needs a group of its own: `./dev browser`.
+if NATIVE:
+    # They plant bugs in the shipped functions, by Python's ways.
+    collect_ignore += ["model/test_planted_bugs.py", "model/test_stateful.py"]
 
 
 @pytest.hookimpl(trylast=True)

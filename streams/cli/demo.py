@@ -96,8 +96,9 @@ def _start(
         "schema_registry_url": SecretUrl(url),
         "database_url": SecretUrl(f"sqlite:///{where / 'orders.sqlite'}"),
         "smtp_url": SecretUrl(smtp.url),
-        # `explain` is a part of what is shown; all listens on the loopback only.
+        # `explain` and the page are a part of what is shown; all listens on the loopback only.
         "web_orders": Switch.ON,
+        "web_page": Switch.ON,
         # Soon, so that an answer that a killed process owed is asked for again while somebody watches.
         "retry_first": 2_000,
         "transaction_timeout": 10_000,
@@ -157,6 +158,7 @@ def _keep(console: Console, settings: Settings, system: System, smtp: LocalSmtp)
     console.print(f"mail server  {smtp.url}")
     for process in system.processes:
         console.print(f"{process.name:<12} {process.url}")
+    console.print(f"\nLook at it   {system.workers[0].url}")
     example = f"REJOINDER_BOOTSTRAP_SERVERS={settings.bootstrap_servers} rejoinder explain order-000001"
     console.print(f"\nAll is running; Ctrl-C stops it. Try:\n  {example}")
     try:

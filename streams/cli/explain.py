@@ -12,9 +12,9 @@ from rich.markup import escape
 
 from streams import settings as settings_module
 from streams.cli.arguments import OrderId, plain, spoken
-from streams.cli.peers import NotFound, ask
 from streams.errors import RejoinderError, Unavailable
 from streams.monitor.group_offsets import GroupLooker
+from streams.peers import NotFound, ask
 from streams.settings import Settings
 from streams.transport.assignment import owners_of
 from streams.transport.partitioner import partition_of

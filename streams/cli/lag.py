@@ -13,11 +13,11 @@ from rich.markup import escape
 
 from streams import settings as settings_module
 from streams.cli.arguments import plain, spoken
-from streams.cli.peers import ask
 from streams.durations import parse_duration_ms
 from streams.errors import ConfigurationError, RejoinderError
 from streams.monitor.group_offsets import Found, GroupLooker
-from streams.monitor.lag import WINDOW, History, Place, Status, status_of
+from streams.monitor.lag import WINDOW, History, Place, Status
+from streams.overview import ask_all, members_of, picture_of, waiting_of, worker_group
 from streams.settings import Settings
 from streams.transport.topics import ROLES
 
@@ -98,7 +98,7 @@ def lag(
                 time.sleep(every_s)
             found = _look(looker, histories)
             if watch or number == looks:
-                picture = picture_of(found, histories, *waiting_of(settings, found))
+                picture = _picture(settings, found, histories)
                 _show(console, picture, as_json=as_json, clear=watch)
                 over = limits.over(picture)
     except KeyboardInterrupt:
@@ -131,66 +131,9 @@ def _look(looker: GroupLooker, histories: dict[Place, History]) -> Found:
     return found
 
 
-def waiting_of(settings: Settings, found: Found) -> tuple[list[dict[str, Any]], list[str]]:
-    """
-    Ask the process manager's workers who waits.
-
-    Returns:
-        One entry a step, all partitions together; and what isn't known, a line each.
-    """
-    group = f"{settings.application_id}-{ROLES_[0]}"
-    steps: dict[str, dict[str, Any]] = {}
-    unanswered: list[str] = []
-    for url in sorted({member.client_id for member in found.members.get(group, ())}):
-        try:
-            answer = ask(settings, url, "/status")
-        except RejoinderError as exc:
-            unanswered.append(str(exc))
-            continue
-        unanswered += [f"{url} is still counting partition {number}" for number in answer.get("uncounted", ())]
-        for one in answer.get("waiting", ()):
-            step = steps.setdefault(one["step"], {"step": one["step"], "processes": 0, "oldest_s": 0.0})
-            step["processes"] += one["processes"]
-            step["oldest_s"] = max(step["oldest_s"], one["oldest_s"])
-    return list(steps.values()), unanswered
-
-
-def picture_of(
-    found: Found, histories: Mapping[Place, History], waiting: list[dict[str, Any]], unanswered: list[str]
-) -> dict[str, Any]:
-    """Return all that is shown, as JSON-ready values."""
-    groups = []
-    for group, members in found.members.items():
-        of_group = {place: histories[place] for place in sorted(found.looks) if place.group == group}
-        status = status_of(of_group.values())
-        groups.append(
-            {
-                "group": group,
-                "status": status and status.value,
-                "members": [member._asdict() for member in members],
-                "lag": sum(history.last.lag or 0 for history in of_group.values()),
-                "partitions": [_partition(place, history) for place, history in of_group.items()],
-            }
-        )
-    return {"groups": groups, "waiting": waiting, "unanswered": unanswered}
-
-
-def _partition(place: Place, history: History) -> dict[str, Any]:
-    look = history.last
-    return {
-        "topic": place.topic,
-        "partition": place.partition,
-        "committed": look.committed,
-        "end": look.end,
-        "stable": look.stable,
-        "lag": look.lag,
-        "unstable": look.unstable,
-        "seconds": look.age_s or 0.0,
-        "rate": history.rate,
-        "eta_s": history.eta_s,
-        "status": history.status and history.status.value,
-        "member": look.member and look.member._asdict(),
-    }
+def _picture(settings: Settings, found: Found, histories: Mapping[Place, History]) -> dict[str, Any]:
+    statuses = ask_all(settings, members_of(found, [worker_group(settings)]), "/status")
+    return picture_of(found, histories, *waiting_of(statuses))
 
 
 def _show(console: Console, picture: Mapping[str, Any], *, as_json: bool, clear: bool) -> None:

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import typer
 
 from streams import settings as settings_module
-from streams.cli.peers import ask
 from streams.errors import ConfigurationError, Unavailable
+from streams.peers import ask
 from streams.settings import Settings
 from streams.transport.assignment import owners_of
 from streams.transport.topics import ROLES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from typing import Annotated, Any, Final
 
 import typer
@@ -13,14 +12,20 @@ from rich.markup import escape
 
 from streams import settings as settings_module
 from streams.cli.arguments import plain, spoken
-from streams.cli.lag import picture_of, show_waiting, waiting_of
-from streams.cli.peers import ask
+from streams.cli.lag import show_waiting
 from streams.durations import parse_duration_ms
-from streams.errors import ConfigurationError, RejoinderError
-from streams.monitor.dead_letter_log import DeadLetterLog
-from streams.monitor.dead_letters import Filters
+from streams.errors import ConfigurationError
 from streams.monitor.group_offsets import GroupLooker
 from streams.monitor.lag import History, Place
+from streams.overview import (
+    ask_all,
+    dead_letters,
+    members_of,
+    picture_of,
+    waiting_of,
+    with_statuses,
+    worker_group,
+)
 from streams.settings import Settings
 
 LOOKS: Final = 3
@@ -56,26 +61,10 @@ def _found(settings: Settings, since_ms: int) -> dict[str, Any]:
                 histories.setdefault(place, History()).add(look)
     finally:
         looker.close()
-    picture = picture_of(last, histories, *waiting_of(settings, last))
-    for group in picture["groups"]:
-        for member in group["members"]:
-            member["status"] = _member(settings, member["client_id"])
-    return picture | {"dead_letters": _dead_letters(settings, since_ms)}
-
-
-def _member(settings: Settings, url: str) -> dict[str, Any]:
-    try:
-        return ask(settings, url, "/status")
-    except RejoinderError as exc:
-        return {"error": str(exc)}
-
-
-def _dead_letters(settings: Settings, since_ms: int) -> dict[str, Any]:
-    filters = Filters(frozenset(), time.time_ns() // 1_000_000 - since_ms, frozenset())
-    try:
-        return dict(Counter(letter.reason for letter in DeadLetterLog(settings).letters(filters)).most_common())
-    except RejoinderError as exc:
-        return {"error": str(exc)}
+    statuses = ask_all(settings, members_of(last), "/status")
+    workers = {url: statuses[url] for url in members_of(last, [worker_group(settings)])}
+    picture = with_statuses(picture_of(last, histories, *waiting_of(workers)), statuses)
+    return picture | {"dead_letters": dead_letters(settings, since_ms)}
 
 
 def _show(found: dict[str, Any], since: str) -> None:

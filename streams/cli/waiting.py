@@ -15,9 +15,9 @@ from rich.markup import escape
 
 from streams import settings as settings_module
 from streams.cli.arguments import plain, spoken
-from streams.cli.peers import ask
 from streams.durations import parse_duration_ms
 from streams.errors import ConfigurationError, Unavailable
+from streams.peers import ask
 from streams.processing.waiting import WAITING
 from streams.settings import Settings
 from streams.transport.assignment import owners_of

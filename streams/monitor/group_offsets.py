@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
@@ -17,7 +18,7 @@ from streams.transport.refusals import Admin
 from streams.transport.topics import ROLES, Cluster, missing_topics
 from topology.acls import Role
 from topology.policy import DAY_MS
-from topology.topics import TOPICS
+from topology.topics import TOPICS, Topic
 
 ANSWER_S: Final = 10.0
 PAUSE_S: Final = 0.5
@@ -31,15 +32,27 @@ _Offsets = dict[TopicPartition, int]
 
 
 class Found(NamedTuple):
-    """One look at all groups: their partitions, and their members, those without a partition too."""
+    """
+    One look at all groups.
+
+    Attributes:
+        looks: Their partitions.
+        members: Their members, those without a partition too.
+        ends: End offsets, by topic (the cluster's name) and partition: of the groups' topics, and of those beside them.
+        at_ms: When the ends were asked for, Unix milliseconds.
+    """
 
     looks: dict[Place, Look]
     members: dict[str, list[Member]]
+    ends: Mapping[tuple[str, int], int] = MappingProxyType({})
+    at_ms: int = 0
 
 
 class GroupLooker:
     """
-    Looks at the groups of *roles* (all three by default); a look takes some tenths of a second.
+    Looks at the groups of *roles* (all three by default), and at the ends of the topics *beside* theirs.
+
+    A look takes some tenths of a second.
 
     It needs to describe groups and topics, no more: the age of a record is found by asking for offsets by time, and no
     record is read. Clients are kept between looks, and made anew after a failure: an admin client asks the leaders that
@@ -50,14 +63,16 @@ class GroupLooker:
         Unavailable: no broker answers.
     """
 
-    def __init__(self, settings: Settings, roles: Iterable[str] = tuple(ROLES.values())) -> None:
+    def __init__(
+        self, settings: Settings, roles: Iterable[str] = tuple(ROLES.values()), beside: Sequence[Topic] = ()
+    ) -> None:
         self._settings = settings
         self._admin = Admin(settings)
         self._consumers: dict[str, Consumer] = {}
         wanted = set(roles)
         inputs = [topic for topic in TOPICS if topic.is_input and ROLES.get(topic.consumer) in wanted]
-        counts = Cluster(settings).partitions(inputs)
-        if missing := [topic.name for topic in inputs if topic.name not in counts]:
+        counts = Cluster(settings).partitions([*inputs, *beside])
+        if missing := [topic.name for topic in (*inputs, *beside) if topic.name not in counts]:
             raise missing_topics(settings, missing)
         self._groups: dict[str, list[TopicPartition]] = {}
         for topic in inputs:
@@ -65,6 +80,11 @@ class GroupLooker:
             self._groups.setdefault(group, []).extend(
                 TopicPartition(settings.topic(topic.name), number) for number in range(counts[topic.name])
             )
+        self._beside = [
+            TopicPartition(settings.topic(topic.name), number)
+            for topic in beside
+            for number in range(counts[topic.name])
+        ]
 
     def close(self) -> None:
         """Let go of the clients."""
@@ -96,7 +116,7 @@ class GroupLooker:
         partitions = [TopicPartition(place.topic, place.partition) for place in committed]
         now_ms = time.time_ns() // 1_000_000
         stable = self._offsets(partitions, IsolationLevel.READ_COMMITTED)
-        ends = self._offsets(partitions, IsolationLevel.READ_UNCOMMITTED)
+        ends = self._offsets([*partitions, *self._beside], IsolationLevel.READ_UNCOMMITTED)
         looks = {}
         for place, tp in committed.items():
             at = TopicPartition(place.topic, place.partition)
@@ -120,6 +140,8 @@ class GroupLooker:
                 for place, look in looks.items()
             },
             {group: [member for member, _ in some] for group, some in members.items()},
+            {(tp.topic, tp.partition): end for tp, end in ends.items()},
+            now_ms,
         )
 
     def _members(self) -> dict[str, list[tuple[Member, set[tuple[str, int]]]]]:

@@ -15,7 +15,7 @@ Source: Burrow's wiki, "Consumer Lag Evaluation Rules".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -111,13 +111,13 @@ class History:
     @property
     def rate(self) -> float | None:
         """Offsets committed a second, over the window; None before there are two looks, or without a position."""
-        return _per_second([(look.at_ms, look.committed) for look in self._looks])
+        return per_second([(look.at_ms, look.committed) for look in self._looks])
 
     @property
     def eta_s(self) -> float | None:
         """Seconds until the lag is gone, if all goes on as in the window; None if it never is, or nobody knows."""
         lag, rate = self.last.lag, self.rate
-        grows = _per_second([(look.at_ms, look.stable) for look in self._looks])
+        grows = per_second([(look.at_ms, look.stable) for look in self._looks])
         if lag == 0:
             return 0.0
         if lag is None or rate is None or grows is None or rate <= grows:
@@ -157,7 +157,26 @@ def status_of(histories: Iterable[History]) -> Status | None:
     return None if None in statuses else Status.OK
 
 
-def _per_second(points: list[tuple[int, int | None]]) -> float | None:
+class Hanging:
+    """For how long an open transaction has held each partition up: its last stable offset stays, before the end."""
+
+    def __init__(self) -> None:
+        self._since: dict[Place, tuple[int, int]] = {}
+
+    def seconds(self, place: Place, look: Look) -> float:
+        """Return it as of *look*, the next one at *place*; 0 where nothing is held up, or was a moment ago."""
+        if not look.unstable:
+            self._since.pop(place, None)
+            return 0.0
+        stable, since_ms = self._since.get(place, (-1, look.at_ms))
+        if stable != look.stable:
+            since_ms = look.at_ms
+        self._since[place] = look.stable, since_ms
+        return max(0, look.at_ms - since_ms) / 1000
+
+
+def per_second(points: Sequence[tuple[int, int | None]]) -> float | None:
+    """Return by how much the offsets of *points* (Unix milliseconds, offset) grow a second; None if nobody knows."""
     known = [(at_ms, offset) for at_ms, offset in points if offset is not None]
     if len(known) < 2 or known[-1][0] <= known[0][0]:  # noqa: PLR2004 -- a first and a last.
         return None

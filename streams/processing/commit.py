@@ -11,6 +11,7 @@ Batches to one transaction, then to the stores.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,7 +62,8 @@ class Committer:
         transaction = self._transaction
         transaction.begin()  # 1
         changes = [work.batch.changes for work in works]
-        ends = [self._produce(work, rows) for work, rows in zip(works, changes, strict=True)]  # 2
+        markers: Counter[str] = Counter()
+        ends = [self._produce(work, rows, markers) for work, rows in zip(works, changes, strict=True)]  # 2
         positions = [
             TopicPartition(self._cluster_name(tp.topic), tp.partition, offset)
             for work in works
@@ -69,6 +71,9 @@ class Committer:
         ]
         with metrics.COMMIT_SECONDS.time():
             transaction.commit(positions, metadata)  # 3, 4
+        metrics.COMMITS.inc()
+        for topic, count in markers.items():
+            metrics.MARKERS.labels(topic).inc(count)
         behind: list[tuple[Work, RejoinderError]] = []
         for work, rows, end in zip(works, changes, ends, strict=True):
             if work.store is not None and (rows or work.spent):  # 5
@@ -80,8 +85,12 @@ class Committer:
                 metrics.DEAD_LETTERS.labels(refusal.reason).inc()
         return behind
 
-    def _produce(self, work: Work, rows: Sequence[RowChange]) -> list[int]:
-        """Produce one batch; return a list that will hold the changelog position after its last row's delivery."""
+    def _produce(self, work: Work, rows: Sequence[RowChange], markers: Counter[str]) -> list[int]:
+        """
+        Produce one batch; return a list that will hold the changelog position after its last row's delivery.
+
+        *markers* takes in the topics whose partition gets a transaction marker because of it.
+        """
         batch, produce, name = work.batch, self._transaction.produce, self._cluster_name
         names: dict[str, str] = {}
         refused: list[Output] = [dead_letter(refusal, name) for refusal in batch.refusals]
@@ -89,6 +98,7 @@ class Committer:
             if topic not in names:
                 names[topic] = name(topic)
             produce(names[topic], batch.partition, key, value, headers)
+        markers.update(names.keys())
         end: list[int] = []
         if rows:
             assert self._changelog is not None

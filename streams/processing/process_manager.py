@@ -13,7 +13,7 @@ from schemas.catalog import UnknownSchema
 from schemas.codec import Codec
 from schemas.undecodable import Undecodable
 from streams import metrics
-from streams.batch import Batch, Record
+from streams.batch import Batch, Failure, Record
 from streams.headers import TRACEPARENT, cloud_event_headers, header, original_ms
 from streams.processing import waiting
 from streams.transport.partitioner import partition_of
@@ -219,6 +219,8 @@ class ProcessManager:
                     traceparent=process.traceparent,
                 )
             batch.send(topic, key, self._encode(action), headers)
+            if type(action) is OrderConfirmationFailed:
+                batch.failures.append(Failure(action.order_id, action.command_id, action.reason.value, batch.now_ms))
 
     def _encode(self, action: Action) -> bytes:
         try:

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from streams.cli.arguments import spoken
-from streams.cli.lag import Limits, _show, picture_of
+from streams.cli.lag import Limits, _show
 from streams.monitor.group_offsets import Found
 from streams.monitor.lag import History, Look, Member, Place
+from streams.overview import picture_of
 
 NOW_MS: Final = 1_770_000_000_000
 MEMBER: Final = Member("id-1", "http://one:1", "/10.0.0.1")

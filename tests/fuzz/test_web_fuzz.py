@@ -44,7 +44,9 @@ class Running:
     def __init__(self, directory: Path) -> None:
         self.port = free_ports(1)[0]
         self.app = create_app(
-            settings_module.load(state_dir=directory, web_port=self.port, web_orders=Switch.ON, log_level="ERROR")
+            settings_module.load(
+                state_dir=directory, web_port=self.port, web_orders=Switch.ON, web_page=Switch.ON, log_level="ERROR"
+            )
         )
         self.app.partitions = PARTITIONS
         table = next(iter(self.app.tables.values()))
@@ -103,7 +105,8 @@ _targets = st.one_of(
     st.text(max_size=40).map(lambda text: b"/orders/" + quote(text, safe="").encode()),
     st.binary(max_size=40).map(lambda data: b"/orders/" + quote_from_bytes(data, safe="").encode()),
     st.sampled_from([b"/health/live", b"/health/ready", b"/metrics", b"/", b"*", b"//", b"/orders/", b"http://x/orders/1",
-                     b"/orders/%", b"/orders/%zz", b"/orders/%00", b"/orders/..%2f..", b"/orders/a?b=%ff", b"/table/"]),
+                     b"/orders/%", b"/orders/%zz", b"/orders/%00", b"/orders/..%2f..", b"/orders/a?b=%ff", b"/table/",
+                     b"/page/main.js", b"/page/", b"/page/..%2f..", b"/page/%00", b"/page/a?b=%ff", b"/failures"]),
     _line.map(lambda data: b"/" + data),
     st.integers(0, 40_000).map(lambda count: b"/orders/" + b"a" * count),
 )  # fmt: skip

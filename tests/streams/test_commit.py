@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from streams import metrics
 from streams.batch import Batch, Record
 from streams.processing.commit import Committer, Work
 from topology.state import NEVER_MS
-from topology.topics import COMMANDS
+from topology.topics import COMMANDS, DEAD_LETTERS, EMAIL_COMMANDS, QUERIES
 
 ROW = b"\1" + NEVER_MS.to_bytes(8, "big")
 
@@ -38,7 +39,7 @@ class Transaction:
 
     def produce(self, *args: Any) -> None:
         """Take a record."""
-        self._reports.append(args[-1])
+        self._reports.append(args[5] if len(args) > 5 else None)
 
     def commit(self, *_: Any) -> None:
         """Report all deliveries."""
@@ -72,3 +73,22 @@ def test_checkpoint_never_passes_what_is_known(offsets: tuple[int | None, ...], 
     transaction: Any = Transaction(*offsets)
     assert [] == Committer(transaction, lambda name: name, "changelog").commit([Work(batch, {}, store)], None)
     assert [(2, position)] == store.written
+
+
+def test_markers_are_counted_by_topic() -> None:
+    """One for each partition that got records, however many; what isn't a record isn't taken for one."""
+    before = metrics.markers()
+    works = []
+    for partition in (0, 1):
+        record = Record(COMMANDS.name, partition, 7, 0, b"a", b"", None)
+        batch = Batch(partition, [record], 1, lambda keys: [None] * len(keys))
+        for _ in range(3):
+            batch.send(EMAIL_COMMANDS.name, b"a", b"", [])
+        works.append(Work(batch, {}, None))
+    works[0].batch.send(QUERIES.name, b"a", b"", [])
+    works[1].batch.refuse(works[1].batch.records[0], "null", "")
+    transaction: Any = Transaction(*[0] * 8)
+    Committer(transaction, lambda name: f"shop.{name}", None).commit(works, None)
+    grown = {topic: count - before.get(topic, 0) for topic, count in metrics.markers().items()}
+    expected = {EMAIL_COMMANDS.name: 2, QUERIES.name: 1, DEAD_LETTERS.name: 1}
+    assert expected == {topic: count for topic, count in grown.items() if count}

@@ -97,10 +97,13 @@ def test_weak_token_is_refused_and_not_told(token: str, monkeypatch: pytest.Monk
     assert token not in str(caught.value)
 
 
+@pytest.mark.parametrize("served", ["ORDERS", "PAGE"])
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "10.1.2.3", "worker-1", ""])  # noqa: S104 - what is refused.
-def test_orders_are_not_served_to_a_network_without_a_token(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_served_to_a_network_without_a_token(
+    bind: str, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With one they are, and on loopback they may be without."""
-    monkeypatch.setenv("REJOINDER_WEB_ORDERS", "on")
+    monkeypatch.setenv(f"REJOINDER_WEB_{served}", "on")
     for loopback in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
         load(web_bind=loopback)
     load(web_bind=bind, web_token=TOKEN)

@@ -38,6 +38,7 @@ WRONG: Final = {
     "STORE_MEMORY_MIB": ("1", "greater than or equal to 16"),
     "WEB_PORT": ("65536", "less than or equal to 65535"),
     "WEB_ORDERS": ("yes", "'on' or 'off'"),
+    "WEB_PAGE": ("true", "'on' or 'off'"),
     "WEB_PEERS": ("a b", "pattern"),
     "SCHEMA_REGISTRY_CA": ("/no/such/file", "no file that can be read"),
     "SCHEMA_REGISTRY_CERTIFICATE": ("/", "no file that can be read"),

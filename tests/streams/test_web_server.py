@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote
@@ -16,123 +14,20 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-import streams.app
-import streams.email
-import streams.orders
-from streams import settings as settings_module
 from streams import web_server
 from streams.access import ACT
 from streams.exposition import Exposition
-from streams.frame import App
-from streams.local.process import free_ports
 from streams.metrics import DECLARED
 from streams.processing.task import HeldAt, Phase, Task
 from streams.settings import Settings, Switch
 from streams.transport.partitioner import partition_of
 from streams.web_server import CONNECTIONS_OF_ONE_MAX, HEADERS, LINE_BYTES_MAX, REQUEST_BYTES_MAX, Web
+from tests.streams.server import CREATE_APP, PARTITIONS, TOKEN, Answer, Server, Start, parse, read
 
-TOKEN: Final = "canary-0123456789"  # noqa: S105 - nobody's.
-PARTITIONS: Final = 4
-CREATE_APP: Final = {
-    "worker": streams.app.create_app,
-    "orders": streams.orders.create_app,
-    "email": streams.email.create_app,
-}
 HOSTILE: Final = (
     "<script>alert(1)</script>", "../../etc/passwd", "..", ".", "a/b", "%2F", "%00", "\0", "\r\nSet-Cookie: a=b",
     "'\"`", "\u202e", "😀", "a" * 2_000, "{order_id}", "%s%s%n", "\x1b[31m",
 )  # fmt: skip
-
-
-class Answer(NamedTuple):
-    """What came back; *raw* is all of it."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    raw: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body."""
-        return json.loads(self.body)
-
-
-class Server:
-    """A role's web server that runs without the rest of the role."""
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-        self.port = app.settings.web_port
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Return a connection, which ends with the test."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        self._writers.append(writer)
-        return reader, writer
-
-    async def stop(self) -> None:
-        """End it, and all connections to it."""
-        for writer in self._writers:
-            writer.transport.abort()
-        await self.app.web.stop()
-
-    async def send(self, *parts: bytes) -> bytes:
-        """Send bytes as they are; return all that comes until the server closes."""
-        reader, writer = await self.connect()
-        try:
-            for part in parts:
-                writer.write(part)
-                await writer.drain()
-            return await read(reader)
-        except ConnectionError:
-            return b""
-
-    async def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        """Ask for *path*, quoted by the caller."""
-        host = headers.pop("Host", f"127.0.0.1:{self.port}")
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{k}: {v}" for k, v in headers.items())]
-        return parse(await self.send("\r\n".join([*lines, "", ""]).encode()))
-
-
-async def read(reader: asyncio.StreamReader) -> bytes:
-    """Return all that comes until the server closes, or breaks off."""
-    found = bytearray()
-    with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(30):
-            while some := await reader.read(1_000_000):
-                found += some
-    return bytes(found)
-
-
-def parse(raw: bytes) -> Answer:
-    """Return *raw* as an answer."""
-    head, _, body = raw.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    headers = {name.title(): value for name, _, value in (line.partition(": ") for line in lines)}
-    return Answer(int(first.split()[1]), headers, body, raw)
-
-
-Start = Callable[..., Any]
-
-
-@pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Return a function that starts a role's web server."""
-    started = []
-
-    async def start_one(role: str = "worker", **settings: Any) -> Server:
-        chosen = {"state_dir": tmp_path, "web_port": free_ports(1)[0]} | settings
-        app = CREATE_APP[role](settings_module.load(**chosen))
-        app.partitions = PARTITIONS
-        await app.web.start()
-        started.append(Server(app))
-        return started[-1]
-
-    yield start_one
-    for server in started:
-        await server.stop()
 
 
 # What is served.
@@ -145,7 +40,7 @@ async def test_all_pages_are_ours(role: str, start: Start) -> None:
     routes = {(route.method, route.resource.canonical) for route in server.app.web.web_app.router.routes()}
     skip = "/skip/{topic}/{partition}/{offset}"
     pages = ["/health/live", "/health/ready", "/metrics", "/status", skip]
-    pages += ["/orders/{order_id}", "/waiting/{partition}"] if role == "worker" else []
+    pages += ["/orders/{order_id}", "/waiting/{partition}", "/failures"] if role == "worker" else []
     assert {(method, page) for page in pages for method in ("GET", "HEAD")} | {("POST", skip)} == routes
     for path in ("/", "/table/", "/table/processes/", "/router/", "/graph/", "/stats/", "/performance/"):
         assert 404 == (await server.get(path)).status
@@ -249,6 +144,15 @@ async def test_waiting_is_for_those_who_may_see_orders(start: Start) -> None:
         answer = await server.get(wrong, **allowed)
         assert 400 == answer.status
         _check_harmless(answer)
+
+
+async def test_failures_are_for_those_who_may_see_orders(start: Start) -> None:
+    """They name orders."""
+    assert 403 == (await (await start()).get("/failures")).status
+    server = await start(web_orders=Switch.ON, web_token=TOKEN)
+    assert 401 == (await server.get("/failures")).status
+    answer = await server.get("/failures", Authorization=f"Bearer {TOKEN}")
+    assert (200, 0, []) == (answer.status, answer.json["count"], answer.json["last"])
 
 
 async def test_status_tells_of_no_order(start: Start) -> None:

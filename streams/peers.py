@@ -1,4 +1,4 @@
-"""Asking the workers' web servers, from the command line."""
+"""Asking the processes' web servers, from outside them or from another one."""
 
 from __future__ import annotations
 
