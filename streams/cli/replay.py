@@ -61,7 +61,8 @@ def replay(
     else:
         _show(result, limit)
     if result.differences:
-        raise Differs(f"{len(result.differences):,} actions aren't as they were recorded")
+        count = len(result.differences)
+        raise Differs("1 action isn't as it was recorded" if count == 1 else f"{count:,} actions aren't as recorded")
 
 
 def _show(result: Result, limit: int) -> None:

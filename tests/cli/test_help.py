@@ -30,7 +30,7 @@ SAYS: Final = {
     ("doubtful", "resend"): ["under the same Message-ID", "--all"],
     ("doubtful", "drop"): ["never sent again", "--all"],
     ("replay",): ["--from-topics", "--file", "--since", "--json", "Writes nothing", "Exit code 0"],
-    ("export",): ["ORDER_ID", "--into", "--unmasked", "masked"],
+    ("export",): ["order_id", "--into", "--unmasked", "masked"],
     ("settings",): ["Passwords are not shown", "--markdown"],
     ("dead-letters",): ["list", "show", "redrive"],
     ("dead-letters", "list"): ["--reason", "--since", "--topic", "--json", "--limit", "newest"],
