@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -91,6 +92,12 @@ class Exposition(Collector):
         if (options := self._app.store_options) is not None:
             yield metrics.STORE_MEMORY.of([((), options.memory_bytes)])
             yield metrics.STORE_MEMORY_MOST.of([((), self._app.settings.store_memory_mib << 20)])
+        try:
+            disk = shutil.disk_usage(self._app.settings.state_dir)
+        except OSError:  # Gone, or a disk that doesn't answer: the store says so, a scrape must not fail.
+            return
+        yield metrics.STATE_DISK_FREE.of([((), disk.free)])
+        yield metrics.STATE_DISK.of([((), disk.total)])
 
     @staticmethod
     def _waiting(census: Census) -> Iterator[Metric]:

@@ -119,6 +119,10 @@ STORE_MEMORY: Final = _scraped(
 STORE_MEMORY_MOST: Final = _scraped(
     "rejoinder_store_memory_limit_bytes", "bytes", "What they may come to: REJOINDER_STORE_MEMORY_MIB."
 )
+STATE_DISK_FREE: Final = _scraped(
+    "rejoinder_state_disk_free_bytes", "bytes", "Left on the disk of the state directory."
+)
+STATE_DISK: Final = _scraped("rejoinder_state_disk_bytes", "bytes", "Size of that disk.")
 
 # Processes that wait.
 

@@ -202,21 +202,36 @@ FILES: Final[Mapping[str, Callable[[], Iterable[dict[str, Any]]]]] = {
     "components/keda/scaled-object.yaml": scaled_object,
     "components/release/kustomization.yaml": release,
 }
-"""What is generated, below k8s/. Alert rules and dashboard join the component monitoring in the same way."""
+"""What is generated, below k8s/; alert rules and dashboard are `tools.monitoring`'s."""
 
 
 def render(make: Callable[[], Iterable[dict[str, Any]]]) -> str:
     """Return what *make* returns as a file of YAML documents."""
-    documents = [yaml.dump(one, Dumper=_Dumper, sort_keys=False, width=120) for one in make()]
+    documents = [yaml.dump(one, Dumper=Dumper, sort_keys=False, width=120) for one in make()]
     return _HEADER + "---\n".join(documents)
 
 
-class _Dumper(yaml.SafeDumper):
+class Dumper(yaml.SafeDumper):
     """Without anchors: a person reads it."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - what it is called with.
         """Write everything out."""
         return True
+
+
+def settle(root: Path, files: Mapping[str, str], *, check: bool) -> list[str]:
+    """Write *files*, text by path below *root*; with *check*, write nothing and return the paths that differ."""
+    stale = []
+    for name, text in files.items():
+        path = root / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        if check:
+            stale.append(name)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return stale
 
 
 def main(arguments: list[str], root: Path = K8S) -> None:
@@ -229,16 +244,8 @@ def main(arguments: list[str], root: Path = K8S) -> None:
     parser = argparse.ArgumentParser(prog="./dev manifests", description="Generate parts of k8s/.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is stale")
     check = parser.parse_args(arguments).check
-    stale = []
-    for name, make in FILES.items():
-        path, text = root / name, render(make)
-        if path.exists() and path.read_text(encoding="utf-8") == text:
-            continue
-        stale.append(name)
-        if not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-    if check and stale:
+    stale = settle(root, {name: render(make) for name, make in FILES.items()}, check=check)
+    if stale:
         raise SystemExit(f"k8s/: {', '.join(stale)}: not what is declared; run `./dev manifests` and commit them")
 
 

@@ -31,6 +31,8 @@ _COMMANDS: Final = {
     "waiting": "waiting:waiting",
     "skip": "skip:skip",
     "doubtful": "doubtful:app",
+    "replay": "replay:replay",
+    "export": "replay:export",
     "settings": "settings:settings",
     "dead-letters": "dead_letters:app",
     "topics": "topics:app",

@@ -29,6 +29,8 @@ SAYS: Final = {
     ("doubtful", "list"): ["the oldest first", "--json"],
     ("doubtful", "resend"): ["under the same Message-ID", "--all"],
     ("doubtful", "drop"): ["never sent again", "--all"],
+    ("replay",): ["--from-topics", "--file", "--since", "--json", "Writes nothing", "Exit code 0"],
+    ("export",): ["order_id", "--into", "--unmasked", "masked"],
     ("settings",): ["Passwords are not shown", "--markdown"],
     ("dead-letters",): ["list", "show", "redrive"],
     ("dead-letters", "list"): ["--reason", "--since", "--topic", "--json", "--limit", "newest"],
