@@ -16,14 +16,14 @@ WORKDIR /src
 # The dependencies first: their layer is kept until the lock changes. All of them are wheels (--no-build), with the
 # digests of the lock, so that no compiler is needed in any stage.
 COPY pyproject.toml uv.lock ./
-RUN /opt/uv/bin/uv sync --frozen --no-default-groups --extra postgresql --no-build --no-install-project
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --extra otel --extra postgresql --no-build --no-install-project
 COPY LICENSE README.md ./
 COPY topology topology
 COPY schemas schemas
 COPY streams streams
-RUN /opt/uv/bin/uv sync --frozen --no-default-groups --extra postgresql --no-editable \
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --extra otel --extra postgresql --no-editable \
     && mkdir /opt/rejoinder/share \
-    && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --extra postgresql \
+    && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --extra otel --extra postgresql \
         --preview-features sbom-export --format cyclonedx1.5 --output-file /opt/rejoinder/share/rejoinder.cdx.json
 # A label can't be read from a file, so it is an argument; one that says another version than the code isn't built.
 ARG VERSION=unreleased

@@ -6,7 +6,8 @@ Everything is wired here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from streams import settings as settings_module
 from streams.batch import Batch
@@ -18,6 +19,7 @@ from streams.processing.process_manager import ProcessManager
 from streams.processing.waiting import Census
 from streams.registry import open_registry
 from streams.settings import Settings, Switch
+from streams.tracing import open_tracing
 from streams.web import add_pages
 from topology.topics import COMMANDS, DETAILS, EMAIL_EVENTS, PROCESSES_CHANGELOG
 
@@ -26,7 +28,14 @@ def create_app(settings: Settings) -> App:
     """Return the process manager's worker, ready to start."""
     app = App(settings, "worker")
     registry = open_registry(settings)
-    manager = ProcessManager(
+    tracing = open_tracing(settings, app.group)
+    # Chosen here and not by each record.
+    make: Callable[..., ProcessManager] = ProcessManager
+    if tracing is not None:
+        from streams.processing.traced import TracedProcessManager  # noqa: PLC0415 - of the extra otel.
+
+        make = partial(TracedProcessManager, tracing=tracing)
+    manager = make(
         registry.codec,
         registry.resolve,
         settings.policy,
@@ -44,6 +53,8 @@ def create_app(settings: Settings) -> App:
     def committed(works: Sequence[Work]) -> None:
         census.committed(works)
         failures.committed(works)
+        if tracing is not None:
+            tracing.committed(works)
 
     @app.transaction(commands, details, outcomes, table=processes, committed=committed)
     def advance(batch: Batch) -> None:

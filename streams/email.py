@@ -6,17 +6,22 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Callable
+from functools import partial
 
 from streams import settings as settings_module
 from streams.errors import ConfigurationError
 from streams.frame import App, watch_lag
+from streams.processing.logic import nothing_more
 from streams.registry import open_registry
 from streams.services.email.notes import Notes
 from streams.services.email.render import sender_of
 from streams.services.email.service import EmailService, Rules
 from streams.services.email.smtp import SmtpSender
+from streams.services.email.smtp_url import parse_smtp_url
 from streams.services.records import Reader
 from streams.settings import Settings, Switch
+from streams.tracing import open_tracing
 from streams.web import add_pages
 from topology.topics import EMAIL_COMMANDS, LEDGER_CHANGELOG
 
@@ -42,15 +47,23 @@ def create_app(settings: Settings) -> App:
     )
     reader = Reader(registry.codec, registry.resolve)
 
+    tracing = open_tracing(settings, app.group)
+    make: Callable[..., EmailService] = EmailService
+    if tracing is not None:
+        from streams.services.email.traced import TracedEmailService  # noqa: PLC0415 - of the extra otel.
+
+        make = partial(TracedEmailService, tracing=tracing, where=parse_smtp_url(settings.smtp_url.get_secret_value()))
+
     def open_service() -> EmailService:
         # Once the state directory is this process's own: the notes are in it.
-        return EmailService(reader, smtp, Notes(app.state_path / "notes"), rules, _now_ms)
+        return make(reader, smtp, Notes(app.state_path / "notes"), rules, _now_ms)
 
     app.handle(
         app.declared(EMAIL_COMMANDS),
         open_service,
         table=app.table_of("ledger", LEDGER_CHANGELOG),
         records_max=settings.email_batch,
+        committed=tracing.committed if tracing is not None else nothing_more,
     )
     add_pages(app, watch=watch_lag(app))
     return app

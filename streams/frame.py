@@ -32,7 +32,7 @@ from streams.monitor.lag_watch import LagWatch
 from streams.processing.clock import Clock
 from streams.processing.commit import Committer, Work
 from streams.processing.end_offsets import EndOffsets
-from streams.processing.logic import Handler, Handling, Transactional
+from streams.processing.logic import Handler, Handling, Transactional, nothing_more
 from streams.processing.session import Logic, Session
 from streams.settings import Settings
 from streams.store.directory import StateDirectory
@@ -141,7 +141,7 @@ class App(faust.App):
         self,
         *topics: TopicT,
         table: TableT[bytes, bytes] | None = None,
-        committed: Callable[[Sequence[Work]], object] = lambda _: None,
+        committed: Callable[[Sequence[Work]], object] = nothing_more,
     ) -> Callable[[Callable[[Batch], object]], Callable[[Batch], object]]:
         """
         Register ``function(batch)`` for co-partitioned *topics*; it may read and write *table*.
@@ -156,10 +156,19 @@ class App(faust.App):
         return register
 
     def handle(
-        self, topic: TopicT, open_handler: Callable[[], Handler], table: TableT[bytes, bytes], records_max: int
+        self,
+        topic: TopicT,
+        open_handler: Callable[[], Handler],
+        table: TableT[bytes, bytes],
+        records_max: int,
+        committed: Callable[[Sequence[Work]], object] = nothing_more,
     ) -> None:
-        """Register a handler for the records of *topic*, *records_max* at a time; it is opened at the first of them."""
-        self._register((topic,), table, Handling(open_handler, self._wait, records_max))
+        """
+        Register a handler for the records of *topic*, *records_max* at a time; it is opened at the first of them.
+
+        *committed* is told what it settled, once that is committed, in the session's thread.
+        """
+        self._register((topic,), table, Handling(open_handler, self._wait, records_max, committed))
 
     def beside(self, service: Beside) -> None:
         """Start *service* once the start-up checks have passed, and stop it at the end."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from streams.batch import Headers, ReadHeaders, Record
 
@@ -74,6 +74,25 @@ def header(headers: ReadHeaders | None, name: str) -> str | None:
         if key == name:
             return None if value is None else value.decode(errors="replace")
     return None
+
+
+def about(record: Record) -> dict[str, Any]:
+    """
+    Return the fields by which a log line about *record* is found: its coordinates, its order, and what it belongs to.
+
+    What the record doesn't say has no field: its own id (``event_id``), the command's (``command_id``) and the trace.
+    """
+    found: dict[str, Any] = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    if record.key is not None:
+        found["order_id"] = record.key.decode(errors="replace")
+    said = {
+        "event_id": header(record.headers, CE_ID),
+        "command_id": header(record.headers, CE_CORRELATION_ID),
+        # W3C's: version, trace, parent, flags.
+        "trace_id": (header(record.headers, TRACEPARENT) or "").partition("-")[2].partition("-")[0],
+    }
+    # Anybody may have written them.
+    return found | {name: value[:COPIED_CHARS_MAX] for name, value in said.items() if value}
 
 
 def number(value: bytes | None) -> int | None:

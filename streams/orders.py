@@ -17,11 +17,12 @@ from streams.batch import Batch
 from streams.errors import Unavailable
 from streams.frame import App, watch_lag
 from streams.registry import open_registry
-from streams.services.orders.answer import answer
+from streams.services.orders.answer import answer, pass_on
 from streams.services.orders.database import Database
 from streams.services.orders.publish import publications
 from streams.services.records import Reader
 from streams.settings import Settings, Switch
+from streams.tracing import open_tracing
 from streams.web import add_pages
 from topology.topics import DETAILS, QUERIES
 
@@ -42,11 +43,18 @@ def create_app(settings: Settings) -> App:
     # Once, when the database first answers: a failure isn't cached.
     prepare = functools.cache(database.create_schema)
 
-    @app.transaction(app.declared(QUERIES))
+    tracing = open_tracing(settings, app.group)
+    carried = pass_on if tracing is None else functools.partial(tracing.answered, DETAILS.name)
+
     def answer_queries(batch: Batch) -> None:
         """Look all orders of the batch up at once, and answer each query."""
         prepare()
-        answer(batch, database, reader, with_headers=with_headers)
+        answer(batch, database, reader, with_headers=with_headers, carried=carried)
+
+    if tracing is None:
+        app.transaction(app.declared(QUERIES))(answer_queries)
+    else:
+        app.transaction(app.declared(QUERIES), committed=tracing.committed)(tracing.around(answer_queries))
 
     if settings.publish_changes is Switch.ON:
         details = app.declared(DETAILS)

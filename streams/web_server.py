@@ -12,13 +12,13 @@ None of Faust's own pages is served: ``/table`` shows every row of every table.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
+import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from faust.web.drivers.aiohttp import Web as AiohttpWeb
@@ -54,7 +54,7 @@ HEADERS: Final = {
 }
 """Of every answer that doesn't set them itself."""
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _STREAMS: Final = web.AppKey("streams", set["Stream"])
 
@@ -254,5 +254,5 @@ async def _answer(request: web.Request, handler: _Handler) -> web.StreamResponse
     except TimeoutError:
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, "it takes too long now; try again")
     except Exception:
-        log.exception("the page %s failed", request.match_info.route.resource)
+        log.exception("a page failed", page=str(request.match_info.route.resource))
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "it failed; the log says why")

@@ -13,6 +13,10 @@ from streams.processing.task import Phase, Task, first_positions
 from streams.transport.member import Polled
 
 
+def nothing_more(_: Sequence[Work]) -> None:
+    """Do nothing with what was committed."""
+
+
 class Transactional:
     """
     The logic of a batch function: everything of a turn is decided, then committed.
@@ -24,7 +28,7 @@ class Transactional:
         self,
         function: Callable[[Batch], object],
         records_max: int,
-        committed: Callable[[Sequence[Work]], object] = lambda _: None,
+        committed: Callable[[Sequence[Work]], object] = nothing_more,
     ) -> None:
         self.function = function
         self.records_max = records_max
@@ -45,11 +49,18 @@ class Handling:
     The logic of work that can't be in a transaction, such as sending mails.
 
     Three steps: *claim* writes down what is about to be done, with the positions unchanged; *deliver* does it outside
-    any transaction; *settle* writes down how it went, with the positions.
+    any transaction; *settle* writes down how it went, with the positions. *committed* is told what was settled.
     """
 
-    def __init__(self, open_handler: Callable[[], Handler], wait: Callable[[Any], Any], records_max: int) -> None:
+    def __init__(
+        self,
+        open_handler: Callable[[], Handler],
+        wait: Callable[[Any], Any],
+        records_max: int,
+        committed: Callable[[Sequence[Work]], object] = nothing_more,
+    ) -> None:
         self._open_handler = open_handler
+        self._committed = committed
         self.records_max = records_max
         self._wait = wait
 
@@ -78,7 +89,8 @@ class Handling:
             session.rewind(task, claimed_by.pop(task))
         outcomes = self._wait(self.handler.deliver({task.partition: jobs[task.partition] for task in claimed_by}))
         works = session.decide(lambda batch: self.handler.settle(batch, outcomes.get(batch.partition)), claimed_by, due)
-        session.commit(works, polled)
+        if session.commit(works, polled):
+            self._committed(works)
 
     def stop(self) -> None:
         """Begin nothing more of the batch under way; any thread may call it."""

@@ -18,6 +18,7 @@ import structlog
 from streams import metrics
 from streams.batch import Batch, Record
 from streams.errors import Corrupt, RejoinderError, Unavailable
+from streams.headers import about
 from streams.processing.clock import Clock
 from streams.processing.commit import Committer, Work
 from streams.processing.end_offsets import EndOffsets, Ends
@@ -252,8 +253,7 @@ class Session(Listener):
         task.held_at = record and HeldAt(record.topic, record.partition, record.offset)
         log.error(
             "partition held: our own code failed on a record, the other partitions go on",
-            partition=task.partition,
-            record=task.held_at and tuple(task.held_at),
+            **(about(record) if record else {"partition": task.partition}),
             exc_info=failed.__cause__,
         )
         return work

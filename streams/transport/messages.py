@@ -33,6 +33,12 @@ def headers_of(message: Any) -> Headers | None:
         found: Headers | None = _headers_of(message)
     except (SystemError, UnicodeDecodeError):
         where = f"{message.topic()}/{message.partition()}/{message.offset()}"
-        log.warning("headers that can't be read are left out", record=where)
+        log.warning(
+            "headers that can't be read are left out",
+            topic=message.topic(),
+            partition=message.partition(),
+            offset=message.offset(),
+            order_id=(message.key() or b"").decode(errors="replace"),
+        )
         return [(UNREADABLE, where.encode())]
     return found

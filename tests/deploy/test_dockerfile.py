@@ -22,8 +22,8 @@ pytestmark = pytest.mark.deploy
 TEXT: Final = (ROOT / "Dockerfile").read_text()
 LAST: Final = TEXT.rpartition("\nFROM ")[2]
 EXPORT: Final = (
-    "export", "--quiet", "--frozen", "--no-default-groups", "--extra", "postgresql", "--preview-features",
-    "sbom-export", "--format", "cyclonedx1.5",
+    "export", "--quiet", "--frozen", "--no-default-groups", "--extra", "otel", "--extra", "postgresql",
+    "--preview-features", "sbom-export", "--format", "cyclonedx1.5",
 )  # fmt: skip
 
 
@@ -108,7 +108,16 @@ def test_bill_of_materials_is_valid_and_is_the_lock() -> None:
     assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(json.dumps(bill | {"components": few})) is None
     listed = {one["name"]: one["version"] for one in bill["components"]}
     requirements = run(
-        uv, "export", "--quiet", "--frozen", "--no-default-groups", "--extra", "postgresql", "--no-hashes"
+        uv,
+        "export",
+        "--quiet",
+        "--frozen",
+        "--no-default-groups",
+        "--extra",
+        "otel",
+        "--extra",
+        "postgresql",
+        "--no-hashes",
     )
     locked = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", requirements, re.MULTILINE))
     # The bill is of all platforms, as the lock is.

@@ -115,4 +115,5 @@ class Mailing:
 
     def warned(self, email_id: str, then: str) -> bool:
         """Return whether the service's log names the mail as in doubt."""
-        return f"e-mail {email_id} is in doubt ({then})" in self.service.log.read_text()
+        lines = self.service.log.read_text().splitlines()
+        return any("e-mail in doubt" in line and email_id in line and then in line for line in lines)

@@ -12,16 +12,17 @@ they had come. What is said is always what the row says: settling twice says the
 from __future__ import annotations
 
 import asyncio
-import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from email.headerregistry import Address
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+import structlog
+
 from streams import metrics
 from streams.batch import Batch, Headers, Record, Refusal
 from streams.errors import Unavailable
-from streams.headers import CE_CORRELATION_ID, CE_ID, TRACEPARENT, cloud_event_headers, header, original_ms
+from streams.headers import CE_CORRELATION_ID, CE_ID, TRACEPARENT, about, cloud_event_headers, header, original_ms
 from streams.services.email import ledger
 from streams.services.email.ledger import Answer, Drop, Hold, Row, Send, Status, Verdict
 from streams.services.email.notes import Mark, Note, Notes
@@ -41,7 +42,7 @@ _SEND_EMAIL: Final = "communications.SendEmail"
 _SENT: Final = "communications.EmailSent"
 _FAILED: Final = "communications.EmailFailed"
 
-_log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class Sender(Protocol):
@@ -233,7 +234,7 @@ class EmailService:
         except Unavailable as exc:
             # Of the note: what can't be noted isn't sent.
             return Refused(permanent=False, reason=str(exc))
-        self._note(email_id, attempt, outcome)
+        self._note(job, attempt, outcome)
         return outcome
 
     def _render(self, job: Job, row: Row) -> Mail | Refused:
@@ -247,13 +248,14 @@ class EmailService:
             name = type(exc).__name__
             # Only where it was raised: its text may quote a name or an address.
             where = "".join(traceback.format_tb(exc.__traceback__))
-            _log.error("e-mail %s can't be rendered: %s\n%s", job.email_id, name, where)
+            log.error("e-mail can't be rendered", because=name, where=where, **_about(job))
             # No file handles or no memory: that passes.
             permanent = not isinstance(exc, OSError | MemoryError)
             return Refused(permanent, f"the mail can't be rendered: {name}; the e-mail service's log says where")
 
-    def _note(self, email_id: str, attempt: int, outcome: Outcome) -> None:
+    def _note(self, job: Job, attempt: int, outcome: Outcome) -> None:
         """Note the mail server's answer: it takes the doubt away should this end before the ledger has it."""
+        email_id = job.email_id
         if self._notes.find(email_id, attempt) is None:
             return
         try:
@@ -265,7 +267,7 @@ class EmailService:
                 case InDoubt():
                     pass
         except Unavailable as exc:
-            _log.warning("e-mail %s: its outcome isn't noted: %s", email_id, exc)
+            log.warning("the e-mail's outcome isn't noted", because=str(exc), **_about(job))
 
     # Step 3.
 
@@ -352,12 +354,10 @@ def _verdict(record: Record) -> Verdict | None:
 
 def _report_doubt(then: str, email_id: str, record: Record, reason: str) -> None:
     metrics.MAILS_IN_DOUBT.labels(then).inc()
-    _log.warning(
-        "e-mail %s is in doubt (%s): %s; %s/%d/%d",
-        email_id,
-        then,
-        reason,
-        record.topic,
-        record.partition,
-        record.offset,
-    )
+    log.warning("e-mail in doubt", email_id=email_id, then=then, because=reason, **about(record))
+
+
+def _about(job: Job) -> dict[str, Any]:
+    """Return the fields of a log line about *job*, a SendEmail."""
+    assert job.body is not None
+    return {"command_id": job.body["command"]["command_id"]} | about(job.record) | {"email_id": job.email_id}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from streams.batch import Batch, Headers, ReadHeaders, Record, Refusal
 from streams.headers import CE_CORRELATION_ID, CE_ID, TRACEPARENT, cloud_event_headers, header
@@ -15,11 +16,20 @@ SOURCE: Final = "/orders"
 RETRIEVED: Final = "orders.OrderDetailsRetrieved"
 NOT_FOUND: Final = "orders.OrderDetailsNotFound"
 _QUERY: Final = "orders.GetOrderDetails"
+Carried: TypeAlias = Callable[[Record, str], str | None]
+"""What the answer to a query, whose event id is given, carries as its traceparent."""
 ANSWER_BYTES_MAX: Final = DETAILS.record_bytes_max - 16_384
 """What the topic takes, less the headers and Kafka's own."""
 
 
-def answer(batch: Batch, database: Database, reader: Reader, *, with_headers: bool = True) -> None:
+def pass_on(record: Record, _event_id: str) -> str | None:
+    """Return the traceparent that *record*, a query, carries."""
+    return header(record.headers, TRACEPARENT)
+
+
+def answer(
+    batch: Batch, database: Database, reader: Reader, *, with_headers: bool = True, carried: Carried = pass_on
+) -> None:
     """
     Answer each query of *batch* with its order's details or that there is no such order; refuse what is no query.
 
@@ -44,15 +54,19 @@ def answer(batch: Batch, database: Database, reader: Reader, *, with_headers: bo
             # The version is a part of the id: an answer to the same query at another time may be another event.
             name, event_id = RETRIEVED, uuid5(f"{query_id}/retrieved/{order['version']}/{order_id}")
             body = {"query_id": query_id, "retrieved_at": batch.now_ms, "order": order}
-        headers = _headers(event_id, name, batch.now_ms, query_id, record.headers) if with_headers else []
         value = reader.codec.encode_record(name, body)
         if len(order_id.encode()) + len(value) > ANSWER_BYTES_MAX:
             batch.refuse(record, "answer-too-large", f"order {order_id!r} takes {len(value)} bytes as a record")
-        else:
-            batch.send(DETAILS.name, order_id.encode(), value, headers)
+            continue
+        headers = []
+        if with_headers:
+            headers = _headers(event_id, name, batch.now_ms, query_id, record.headers, carried(record, event_id))
+        batch.send(DETAILS.name, order_id.encode(), value, headers)
 
 
-def _headers(event_id: str, name: str, now_ms: int, query_id: str, asked: ReadHeaders | None) -> Headers:
+def _headers(
+    event_id: str, name: str, now_ms: int, query_id: str, asked: ReadHeaders | None, traceparent: str | None
+) -> Headers:
     return cloud_event_headers(
         id=event_id,
         source=SOURCE,
@@ -60,5 +74,5 @@ def _headers(event_id: str, name: str, now_ms: int, query_id: str, asked: ReadHe
         time_ms=now_ms,
         correlation_id=header(asked, CE_CORRELATION_ID),
         causation_id=header(asked, CE_ID) or query_id,
-        traceparent=header(asked, TRACEPARENT),
+        traceparent=traceparent,
     )

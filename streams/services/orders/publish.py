@@ -8,8 +8,9 @@ order's version makes harmless, as no version replaces a newer one or itself.
 
 from __future__ import annotations
 
-import logging
 from typing import Any, NamedTuple
+
+import structlog
 
 from schemas.codec import Codec
 from streams.batch import Output
@@ -19,7 +20,7 @@ from streams.services.orders.database import Database
 from topology.ids import uuid5
 from topology.topics import DETAILS
 
-_log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class Publications(NamedTuple):
@@ -66,9 +67,9 @@ def _encoded(codec: Codec, order: dict[str, Any], now_ms: int) -> bytes | None:
         value = codec.encode_record(RETRIEVED, {"query_id": None, "retrieved_at": now_ms, "order": order})
     except ValueError as exc:
         # Not the error's text, which may quote the customer.
-        _log.error("order %r, version %d isn't published, mend it: %s", order_id, version, type(exc).__name__)
+        log.error("order isn't published, mend it", order_id=order_id, version=version, because=type(exc).__name__)
         return None
     if (size := len(order_id.encode()) + len(value)) > ANSWER_BYTES_MAX:
-        _log.error("order %r, version %d isn't published: it takes %d bytes as a record", order_id, version, size)
+        log.error("order isn't published: too large as a record", order_id=order_id, version=version, bytes=size)
         return None
     return value

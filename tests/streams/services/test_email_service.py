@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from streams.batch import Record
 from streams.errors import Unavailable
@@ -217,9 +218,9 @@ async def test_stopped_service_begins_no_further_mail(world: World, command: Cal
 
 
 async def test_mail_on_which_rendering_fails_fails_alone(
-    world: World, command: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, command: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For ever, if it is the mail's own; the log says where, and nothing of what the customer typed."""
+    """For ever, if it is the mail's own; the log says which and where, and nothing of what the customer typed."""
     other = "6f0c7e9e-1111-5222-8333-444455556666"
     errors: dict[str, Exception] = {ID: ArithmeticError("eve@example.net"), other: OSError("too many open files")}
     render = service_module.render  # type: ignore[attr-defined] # Where the service looks it up.
@@ -232,13 +233,16 @@ async def test_mail_on_which_rendering_fails_fails_alone(
     monkeypatch.setattr(service_module, "render", fail)
     async with world.life() as service:
         third = "7f0c7e9e-1111-5222-8333-444455556666"
-        await world.run(service, command(), command(other, "order-8"), command(third, "order-9"))
+        with capture_logs() as lines:
+            await world.run(service, command(), command(other, "order-8"), command(third, "order-9"))
     assert [FAILED, FAILED, SENT] == world.events
     assert [True, False] == [body["permanent"] for _, body in world.said[:2]]
     assert "ArithmeticError" in world.said[0][1]["reason"]
-    assert "eve@example.net" not in world.said[0][1]["reason"] + caplog.text
-    assert f"e-mail {ID} can't be rendered: ArithmeticError" in caplog.text
-    assert "in fail" in caplog.text
+    assert "eve@example.net" not in world.said[0][1]["reason"] + str(lines)
+    line = next(line for line in lines if line["email_id"] == ID)
+    assert ("e-mail can't be rendered", "ArithmeticError") == (line["event"], line["because"])
+    assert "in fail" in line["where"]
+    assert {"topic", "partition", "offset", "order_id", "command_id"} <= line.keys()
 
 
 async def test_id_in_capitals_is_the_same_mail(world: World, command: Callable[..., Record]) -> None:
