@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tests.chaos.broker_faults import BrokerFaults
+from tests.chaos.losses import Losses
 from tests.chaos.moments import Event, NotHappened
 from tests.chaos.schedule import Fault
 from tests.chaos.worker_faults import WorkerFaults
@@ -20,7 +21,7 @@ TRANSACTION_S: Final = 10.0
 """The workers' transaction time-out."""
 
 
-class Injector(WorkerFaults, BrokerFaults):
+class Injector(WorkerFaults, BrokerFaults, Losses):
     """Does the faults of a schedule."""
 
     def __init__(self, *args: Any) -> None:
@@ -34,7 +35,7 @@ class Injector(WorkerFaults, BrokerFaults):
             Fault.ZOMBIE: lambda: self._zombie(in_transaction=False),
             Fault.ZOMBIE_IN_TRANSACTION: lambda: self._zombie(in_transaction=True),
             Fault.ROLLING_RESTART: self._rolling_restart,
-            Fault.SCALE: self._scale,
+            Fault.SCALE: lambda: self._scale(1, len(self._system.workers), 1),
             Fault.CUT: lambda: self._cut(silent=False),
             Fault.CUT_SILENT: lambda: self._cut(silent=True),
             Fault.END_TXN_LOST: lambda: self._end_txn(hold_s=None),
@@ -46,6 +47,11 @@ class Injector(WorkerFaults, BrokerFaults):
             Fault.BROKER_FROZEN: self._broker_frozen,
             Fault.LONE_BROKER_RESTARTED: self._restart_lone_broker,
             Fault.LONE_BROKER_KILLED: self._kill_lone_broker,
+            Fault.NOTHING: self._nothing,
+            Fault.SCALE_WIDE: lambda: self._scale(2, 6, 2),
+            Fault.MOVED: self._move,
+            Fault.DISK_LOST: self._lose_disk,
+            Fault.GROUP_LOST: self._lose_group,
         }
 
     def begin(self) -> None:

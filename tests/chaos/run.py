@@ -54,6 +54,8 @@ class Result:
     ended_by_themselves: list[str]
     """Workers that nobody ended, with their last words; a supervisor, ours too, starts them again."""
     rocksdb: str
+    began_ms: int
+    """When the load began, Unix milliseconds; what happened counts seconds from there."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -96,6 +98,7 @@ class Run:
         self._wait(lambda: system.owned() == PARTITIONS, READY_S, "workers get ready")
         began_s = time.monotonic()
         self._injector.begin()
+        began_ms = time.time_ns() // 1_000_000
         self.driver.start()
         while self._faults:
             self._next_fault()
@@ -124,6 +127,7 @@ class Run:
             self._injector.broker_kills,
             system.ended_by_themselves,
             stores.rocksdb_version(system.state),
+            began_ms,
             notes,
         )
 

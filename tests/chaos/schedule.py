@@ -30,6 +30,12 @@ class Fault(StrEnum):
     BROKER_FROZEN = "a broker stopped (SIGSTOP) for longer than its session"
     LONE_BROKER_RESTARTED = "the only broker restarted"
     LONE_BROKER_KILLED = "SIGKILL of the only broker, between two commits"
+    # Rehearsals of what operators do, see test_rehearsals.py.
+    NOTHING = "nothing, for comparison"
+    SCALE_WIDE = "workers scaled to 2, to 6, to 2"
+    MOVED = "worker moved to another machine, without its disk"
+    DISK_LOST = "worker killed, and its disk lost"
+    GROUP_LOST = "all workers killed at once, and their disks lost"
 
 
 KILLS: Final = {

@@ -76,9 +76,13 @@ class Log:
 
 
 class System:
-    """A context: the cluster runs, its topics are there; workers are started by name."""
+    """
+    A context: the cluster runs, its topics are there; workers are started by name.
 
-    def __init__(self, directory: Path, brokers: int, workers: int) -> None:
+    *workers* of *slots* run when nothing happens; *more*: settings.
+    """
+
+    def __init__(self, directory: Path, brokers: int, workers: int, slots: int = SLOTS, **more: Any) -> None:
         self.directory = directory
         self.workers_wanted = workers
         directory.mkdir(parents=True, exist_ok=True)
@@ -95,6 +99,7 @@ class System:
             "transaction_timeout": 10_000,
             "log_format": "json",
             **POLICY,
+            **more,
         }
         self.settings: Settings = settings_module.load(**chosen)
         # The workers' way leads through the proxy, and nobody else's.
@@ -102,7 +107,7 @@ class System:
         environment = {f"{PREFIX}{name.upper()}": as_environment(name, value) for name, value in theirs.items()}
         self.state = directory / "workers"
         self.state.mkdir(parents=True, exist_ok=True)
-        self.workers = [RoleProcess("worker", f"worker-{slot}", self.state, environment) for slot in range(SLOTS)]
+        self.workers = [RoleProcess("worker", f"worker-{slot}", self.state, environment) for slot in range(slots)]
         self.killed: set[RoleProcess] = set()
         """Those that we ended: whoever else ends has failed."""
         self.ended_by_themselves: list[str] = []

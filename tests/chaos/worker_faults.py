@@ -148,10 +148,10 @@ class WorkerFaults(Moments):
             self._wait(lambda w=worker: w.partitions() > 0, READY_S, f"{worker.name} has partitions")  # type: ignore[misc]
         return f"{len(self._system.running)} workers in {time.monotonic() - began_s:.0f} s, each ended with 0"
 
-    def _scale(self) -> str:
+    def _scale(self, *counts: int) -> str:
         system = self._system
         seen = []
-        for count in (1, len(system.workers), 1):
+        for count in counts:
             self._start_missing(count)
             for worker in system.workers[count:]:
                 if worker.running:
