@@ -9,15 +9,17 @@ with a link to the record's. Nothing more than the command's traceparent is reme
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from opentelemetry.trace import SpanContext
 
+from schemas.codec import Codec
 from streams.batch import Batch, Record
 from streams.headers import CE_ID, header
 from streams.processing.process_manager import ProcessManager
 from streams.tracing.spans import Tracing, came_with, parse, set_traceparent, trace_id_of
 from topology.messages import Message, SendOrderConfirmationEmail
+from topology.policy import Policy
 from topology.process import Owed
 from topology.state import Order, Process, Step
 
@@ -25,8 +27,19 @@ from topology.state import Order, Process, Step
 class TracedProcessManager(ProcessManager):
     """A `ProcessManager`, whose spans are *tracing*'s."""
 
-    def __init__(self, *arguments: Any, tracing: Tracing, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(
+        self,
+        codec: Codec,
+        resolve: Callable[[int], None],
+        policy: Policy,
+        partitions: int,
+        with_headers: bool = True,
+        resolve_stored: Callable[[int], None] | None = None,
+        *,
+        tracing: Tracing,
+    ) -> None:
+        # Spelled out: where this is compiled, a base's arguments can't be passed on as they came.
+        super().__init__(codec, resolve, policy, partitions, with_headers, resolve_stored)
         self._tracing = tracing
         # The record in hand while nothing has followed from it; its span's context, if it is a new process's command.
         self._quiet: Record | None = None
@@ -46,7 +59,9 @@ class TracedProcessManager(ProcessManager):
         if quiet is not None and (parent := came_with(quiet)) is not None:
             self._tracing.processed(quiet, parent)
 
-    def _open(self, batch: Batch, record: Record, orders: dict[bytes, Order], sizes: Any) -> tuple[Message, Order]:
+    def _open(
+        self, batch: Batch, record: Record, orders: dict[bytes, Order], sizes: dict[bytes, int]
+    ) -> tuple[Message, Order]:
         self._next(None)
         message, order = super()._open(batch, record, orders, sizes)
         self._quiet = record
