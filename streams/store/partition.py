@@ -111,8 +111,30 @@ class Partition:
         """
         Open the database at *path* (from `StateDirectory`, so that no other process has it), or create it.
 
-        A database that can't be read is wiped and opened empty: without a checkpoint it is restored in full.
+        A database that can't be read is wiped and opened empty: without a checkpoint it is restored in full. So is one
+        whose opening didn't come back. RocksDB 9.8 may turn in a circle for ever at a few flipped bits in its logs
+        (facebook/rocksdb#13333), or end the process, and whoever starts it again would meet the same.
         """
+        opening = path.with_name(f"{path.name}.opening")
+        try:
+            unfinished = opening.exists()
+            opening.touch(mode=0o600)
+        except OSError as exc:
+            raise Unavailable(f"{opening}: can't be written: {exc}; free some space, or see the system's log") from exc
+        if unfinished:
+            log.warning(
+                "store wiped", because=f"{path}: a process began to open it, and ended or was ended before it had"
+            )
+            _remove(path)
+        try:
+            partition = cls._open_or_empty(path, options)
+        finally:
+            # Not reached by a process that hangs or is killed.
+            opening.unlink(missing_ok=True)
+        return partition
+
+    @classmethod
+    def _open_or_empty(cls, path: Path, options: StoreOptions) -> Self:
         try:
             return cls(path, options)
         except Corrupt as exc:

@@ -11,6 +11,8 @@ import contextlib
 import itertools
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -127,7 +129,18 @@ class Disk:
                 data[at] ^= 1 << random.randrange(8)
                 file.write_bytes(data if kind == "flipped" else data[:at])
                 self.world.trace(f"{file.name} at {at} of {size}")
+                if file.name.startswith("MANIFEST") or file.suffix == ".log":
+                    self._ended_if_hung(path)
         return f"store {kind}"
+
+    def _ended_if_hung(self, path: Path) -> None:
+        """Do as a supervisor does with a worker that hangs for ever in opening the store at *path*: end it."""
+        probed = _copy(path, self.root / f"probe-{next(self._copies)}")
+        try:
+            subprocess.run([sys.executable, "-c", _PROBE, probed], check=False, capture_output=True, timeout=5)
+        except subprocess.TimeoutExpired:
+            path.with_name(f"{path.name}.opening").touch()
+            self.world.happens("store hangs")
 
     def close(self) -> None:
         """Close what is open."""
@@ -135,6 +148,9 @@ class Disk:
             database.close()
         self.open.clear()
         self._parked.clear()
+
+
+_PROBE: Final = "import sys, rocksdict; rocksdict.Rdict(sys.argv[1], rocksdict.Options(raw_mode=True))"
 
 
 def _stores(machine: Path) -> list[Path]:

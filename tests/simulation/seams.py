@@ -260,7 +260,7 @@ _PATCHES: Final[dict[str, dict[str, Any]]] = {
     "streams.processing.end_offsets": {"AdminClient": AdminClient, "time": Time, "log": Log()},
     "streams.processing.session": {"time": Time, "log": Log()},
     "streams.processing.clock": {"log": Log()},
-    "streams.services.email.service": {"asyncio": Asyncio, "_log": Log()},
+    "streams.services.email.service": {"asyncio": Asyncio, "log": Log()},
     "streams.services.email.notes": {"uuid": Uuid},
 }
 _METRICS: Final = ("COMMIT_SECONDS", "BATCH_RECORDS", "ABORTS", "SESSIONS", "DEAD_LETTERS", "DECISIONS", "PARTITIONS")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streams.batch import RowChange
-from streams.errors import Corrupt
+from streams.errors import Corrupt, RejoinderError
 from streams.store.options import StoreOptions
 from streams.store.partition import Partition
 
@@ -93,3 +96,58 @@ def test_damage_that_hides_deadlines_is_found(store: Path, tmp_path: Path) -> No
             partition.due(10**9, 10**6)
     partition.wipe()
     partition.close()
+
+
+# A new database's list of files with one byte flipped, as the simulator found it.
+HANGS = bytes.fromhex(
+    "5ec5cb52270001814024633635313862"
+    "31622d616531342d346561652d383434"
+    "322d623061636462343265643536052b"
+    "284300000135403f88200001011a6c65"
+    "76656c64622e4279746577697365436f"
+    "6d70617261746f7289400101f4030c5a"
+    "04000502000400fc2c26f9060001090003060400"
+)
+OPEN = """
+import sys
+from pathlib import Path
+from streams.store.options import StoreOptions
+from streams.store.partition import Partition
+Partition.open(Path(sys.argv[1]), StoreOptions(16))
+"""
+
+
+def test_store_whose_opening_hangs_is_wiped_by_the_next_process(tmp_path: Path) -> None:
+    """RocksDB turns in a circle at this one; a supervisor ends such a worker, and the next mustn't hang as well."""
+    path = tmp_path / "0"
+    Partition.open(path, OPTIONS).close()
+    manifest = next(path.glob("MANIFEST-*"))
+    manifest.write_bytes(HANGS)
+    (path / "CURRENT").write_text(f"{manifest.name}\n")
+    with suppress(subprocess.TimeoutExpired):  # A RocksDB without this defect opens it, or finds the damage.
+        subprocess.run([sys.executable, "-c", OPEN, path], check=False, timeout=5)
+    partition = Partition.open(path, OPTIONS)
+    assert (0, None) == (partition.position, partition.checkpoint())
+    partition.close()
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_store_that_a_process_was_killed_in_opening_is_restored_in_full(store: Path, tmp_path: Path) -> None:
+    """Nobody knows whether it hung; its changelog has everything."""
+    path = tmp_path / "0"
+    shutil.copytree(store, path)
+    (tmp_path / "0.opening").touch()
+    partition = Partition.open(path, OPTIONS)
+    assert (None, []) == (partition.checkpoint(), list(partition.items()))
+    partition.close()
+
+
+def test_opening_leaves_no_trace_of_itself(store: Path, tmp_path: Path) -> None:
+    """Whether it went well or the disk refused."""
+    path = tmp_path / "0"
+    shutil.copytree(store, path)
+    Partition.open(path, OPTIONS).close()
+    (tmp_path / "1").write_text("no directory")
+    with pytest.raises(RejoinderError):
+        Partition.open(tmp_path / "1", OPTIONS)
+    assert ["0", "1"] == sorted(entry.name for entry in tmp_path.iterdir())
