@@ -124,7 +124,10 @@ _WORK: Final = (
 _COMMIT: Final = (
     _lines("Time of a commit", "s", *_quantiles("rejoinder_commit_seconds")),
     _lines("Records of a transaction", "none", *_quantiles("rejoinder_batch_records")),
-    _lines("Commits a second", "ops", _by("instance", "sum", "rejoinder_commit_seconds_count", over="rate")),
+    _lines("Commits a second", "ops", _by("instance", "sum", "rejoinder_commits_total", over="rate")),
+    _lines(
+        "Transaction markers a second", "ops", _by("topic", "sum", "rejoinder_transaction_markers_total", over="rate")
+    ),
     _lines(
         "Aborts and sessions",
         "none",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
@@ -73,7 +73,13 @@ def lag(
     ] = None,
     looks: Annotated[int, typer.Option(min=1, max=60, help="Looks at the cluster; rate and status need two.")] = 5,
     every: Annotated[str, typer.Option(help="From one look to the next.")] = "1s",
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on, until Ctrl-C; the last look decides the exit code.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch a line for each look.")] = False,
     max_lag: Annotated[int | None, typer.Option(min=0, help="Exit code 2 if a partition's lag is more.")] = None,
     max_age: Annotated[str | None, typer.Option(help="The same, if a record isn't read yet for longer.")] = None,
@@ -99,10 +105,12 @@ def lag(
             found = _look(looker, histories)
             if watch or number == looks:
                 picture = _picture(settings, found, histories)
-                _show(console, picture, as_json=as_json, clear=watch)
                 over = limits.over(picture)
+                _show(console, picture, as_json=as_json, clear=watch, over=over if watch else ())
     except KeyboardInterrupt:
-        raise typer.Exit from None
+        # The usual end of --watch: what was over at the last look decides as it does at the end of one run.
+        if not watch:
+            raise
     finally:
         looker.close()
     if over:
@@ -136,9 +144,12 @@ def _picture(settings: Settings, found: Found, histories: Mapping[Place, History
     return picture_of(found, histories, *waiting_of(statuses))
 
 
-def _show(console: Console, picture: Mapping[str, Any], *, as_json: bool, clear: bool) -> None:
+def _show(
+    console: Console, picture: Mapping[str, Any], *, as_json: bool, clear: bool, over: Sequence[str] = ()
+) -> None:
+    """Print *picture*, on a cleared screen if it is one of many, and what of it is *over* the limits."""
     if as_json:
-        typer.echo(json.dumps(picture, indent=None if clear else 2))
+        typer.echo(json.dumps({**picture, "over": [*over]} if clear else picture, indent=None if clear else 2))
         return
     if clear:
         console.clear()
@@ -155,6 +166,8 @@ def _show(console: Console, picture: Mapping[str, Any], *, as_json: bool, clear:
             f"members: {len(group['members'])}"
         )
     show_waiting(console, picture["waiting"], picture["unanswered"])
+    for line in over:
+        console.print(f"[bold red]over[/]: {escape(plain(line))}")
 
 
 def show_waiting(console: Console, waiting: list[dict[str, Any]], unanswered: list[str]) -> None:

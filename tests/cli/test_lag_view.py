@@ -50,6 +50,16 @@ def test_table_is_kafka_s_own_with_more_beside_it() -> None:
         assert one[head.index(name) :].startswith(cell)
 
 
+def test_while_watching_what_is_over_is_told_in_every_look(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody waits for an exit code then; and a line of JSON holds it too."""
+    out, picture = io.StringIO(), _picture()
+    over = Limits(10, None, None, status=False).over(picture)
+    _show(Console(file=out, soft_wrap=True, width=400), picture, as_json=False, clear=True, over=over)
+    assert "over: commands/0 of shop-worker: lag 30, of 10 at most" in out.getvalue()
+    _show(Console(file=out), picture, as_json=True, clear=True, over=over)
+    assert over == json.loads(capsys.readouterr().out)["over"]
+
+
 def test_groups_and_who_waits_are_below_the_table() -> None:
     """With what isn't known of them."""
     text = "\n".join(_shown(_picture(unanswered=["http://two:2 doesn't answer"])))
