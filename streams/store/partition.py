@@ -117,6 +117,7 @@ class Partition:
         """
         opening = path.with_name(f"{path.name}.opening")
         try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             unfinished = opening.exists()
             opening.touch(mode=0o600)
         except OSError as exc:

@@ -147,7 +147,9 @@ def test_opening_leaves_no_trace_of_itself(store: Path, tmp_path: Path) -> None:
     path = tmp_path / "0"
     shutil.copytree(store, path)
     Partition.open(path, OPTIONS).close()
+    Partition.open(tmp_path / "new" / "0", OPTIONS).close()
+    assert ["0"] == [entry.name for entry in (tmp_path / "new").iterdir()]
     (tmp_path / "1").write_text("no directory")
     with pytest.raises(RejoinderError):
         Partition.open(tmp_path / "1", OPTIONS)
-    assert ["0", "1"] == sorted(entry.name for entry in tmp_path.iterdir())
+    assert ["0", "1", "new"] == sorted(entry.name for entry in tmp_path.iterdir())
