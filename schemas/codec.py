@@ -72,29 +72,22 @@ def _details(found: tuple[Any, ...], schema_id: int, _value: bytes, _traceparent
     return _new(OrderDetailsRetrieved, (order_id, version, _new(Body, (schema_id, data))))
 
 
-def _cancel(found: tuple[Any, ...], _schema_id: int, _value: bytes, _traceparent: str | None) -> Message:
-    return _new(CancelOrderConfirmation, found)
+def _plain(message: type[Message]) -> Build:
+    """Return what makes a *message* of just the fields that are taken out."""
 
+    def build(found: tuple[Any, ...], _schema_id: int, _value: bytes, _traceparent: str | None) -> Message:
+        return _new(message, found)
 
-def _not_found(found: tuple[Any, ...], _schema_id: int, _value: bytes, _traceparent: str | None) -> Message:
-    return _new(OrderDetailsNotFound, found)
-
-
-def _sent(found: tuple[Any, ...], _schema_id: int, _value: bytes, _traceparent: str | None) -> Message:
-    return _new(EmailSent, found)
-
-
-def _failed(found: tuple[Any, ...], _schema_id: int, _value: bytes, _traceparent: str | None) -> Message:
-    return _new(EmailFailed, found)
+    return build
 
 
 INPUTS: Final[dict[str, _Input]] = {
     _COMMAND: _Input(("order_id", "command_id"), _command),
-    "communications.CancelOrderConfirmation": _Input(("order_id", "command_id"), _cancel),
+    "communications.CancelOrderConfirmation": _Input(("order_id", "command_id"), _plain(CancelOrderConfirmation)),
     _DETAILS: _Input(("order.order_id", "order.version", "order"), _details),
-    "orders.OrderDetailsNotFound": _Input(("order_id", "query_id"), _not_found),
-    "communications.EmailSent": _Input(("order_id", "email_id"), _sent),
-    "communications.EmailFailed": _Input(("order_id", "email_id", "permanent", "reason"), _failed),
+    "orders.OrderDetailsNotFound": _Input(("order_id", "query_id"), _plain(OrderDetailsNotFound)),
+    "communications.EmailSent": _Input(("order_id", "email_id"), _plain(EmailSent)),
+    "communications.EmailFailed": _Input(("order_id", "email_id", "permanent", "reason"), _plain(EmailFailed)),
 }
 
 

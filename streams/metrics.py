@@ -64,7 +64,9 @@ def _scraped(name: str, unit: str, help_: str, *labels: str) -> Scraped:
 # Transactions.
 
 COMMIT_SECONDS: Final = _histogram(
-    "rejoinder_commit_seconds", "seconds", "Time of a commit: flush, positions and transaction. Its count: commits."
+    "rejoinder_commit_seconds",
+    "seconds",
+    "Time of a commit: flush, positions and transaction. Its count: commits that were tried.",
 )
 BATCH_RECORDS: Final = _histogram(
     "rejoinder_batch_records", "records", "Records of one transaction.", (1, 10, 100, 500, 1000, 5000, 10000, 20000)

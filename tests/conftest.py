@@ -7,17 +7,14 @@ from typing import Final
 
 import pytest
 
-from topology import process
+from tools import native
 
 TIERS: Final = frozenset({"system", "chaos", "soak", "deploy", "browser", "slow"})
-
-NATIVE: Final = process.__file__.endswith(".so")
-"""Whether ./dev native has compiled what these tests run."""
 
 collect_ignore: list[str] = []
 if not importlib.util.find_spec("playwright"):
     collect_ignore += ["browser"]  # It needs a group of its own: `./dev browser`.
-if NATIVE:
+if native.in_use():
     # They plant bugs in the shipped functions, by Python's ways.
     collect_ignore += ["model/test_planted_bugs.py", "model/test_stateful.py"]
 

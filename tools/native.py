@@ -17,10 +17,17 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from topology import process
+
 ROOT: Final = Path(__file__).parent.parent
 MARKER: Final = ROOT / ".rejoinder" / "native"
 """Exists where something was built, and is as old as that."""
 _PACKAGES: Final = ("topology", "schemas", "streams")
+
+
+def in_use() -> bool:
+    """Return whether what runs here is compiled."""
+    return process.__file__.endswith(".so")
 
 
 def extensions() -> list[Path]:

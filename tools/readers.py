@@ -11,6 +11,7 @@ import schemas.codec
 from schemas.catalog import Catalog
 from schemas.checker import source
 from schemas.codec import FRAME_BYTES
+from tools.manifests import settle
 
 MODULE: Final = Path(schemas.codec.__file__).parent / "readers.py"
 HEAD: Final = '''"""
@@ -54,9 +55,7 @@ def main(arguments: list[str]) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m tools.readers", description="Generate the readers.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the module is stale")
-    if not parser.parse_args(arguments).check:
-        MODULE.write_text(module(), encoding="utf-8")
-    elif MODULE.read_text(encoding="utf-8") != module():
+    if settle(MODULE.parent, {MODULE.name: module()}, check=parser.parse_args(arguments).check):
         raise SystemExit(f"{MODULE} isn't what the schemas say: run `python -m tools.readers` and commit it")
 
 

@@ -74,11 +74,7 @@ def lag(
     looks: Annotated[int, typer.Option(min=1, max=60, help="Looks at the cluster; rate and status need two.")] = 5,
     every: Annotated[str, typer.Option(help="From one look to the next.")] = "1s",
     watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch",
-            help="Go on, until Ctrl-C; the last look decides the exit code.",
-        ),
+        bool, typer.Option("--watch", help="Go on, until Ctrl-C; the last look decides the exit code.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch a line for each look.")] = False,
     max_lag: Annotated[int | None, typer.Option(min=0, help="Exit code 2 if a partition's lag is more.")] = None,

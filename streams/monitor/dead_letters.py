@@ -110,7 +110,7 @@ def letter_of(message: Any) -> Letter:
     original_ms = number(said.get(TIMESTAMP))
     return Letter(
         at=Coordinates(message.topic(), message.partition(), message.offset()),
-        origin=_origin(said),
+        origin=origin_of(said),
         reason=_text(said.get(REASON)) or UNKNOWN,
         detail=_text(said.get(f"{ERRORS}message")),
         refused_ms=at_ms,
@@ -123,7 +123,8 @@ def letter_of(message: Any) -> Letter:
     )
 
 
-def _origin(said: Mapping[str, bytes | None]) -> Coordinates | None:
+def origin_of(said: Mapping[str, bytes | None]) -> Coordinates | None:
+    """Return where the record was that is in a dead letter with these headers; None if they don't say."""
     topic = _text(said.get(f"{ERRORS}topic"))
     partition, offset = number(said.get(f"{ERRORS}partition")), number(said.get(f"{ERRORS}offset"))
     return None if not topic or partition is None or offset is None else Coordinates(topic, partition, offset)

@@ -50,19 +50,19 @@ class TracedProcessManager(ProcessManager):
         self._tracing.begin(batch)
         self._quiet = None
         super().__call__(batch)
-        self._next(None)
+        self._tell_quiet()
         self._tracing.refused(batch)
 
-    def _next(self, record: Record | None) -> None:
+    def _tell_quiet(self) -> None:
         """Tell of the record before, if nothing followed from it and it belongs to a trace."""
-        quiet, self._quiet, self._commanded = self._quiet, record, None
+        quiet, self._quiet, self._commanded = self._quiet, None, None
         if quiet is not None and (parent := came_with(quiet)) is not None:
             self._tracing.processed(quiet, parent)
 
     def _open(
         self, batch: Batch, record: Record, orders: dict[bytes, Order], sizes: dict[bytes, int]
     ) -> tuple[Message, Order]:
-        self._next(None)
+        self._tell_quiet()
         message, order = super()._open(batch, record, orders, sizes)
         self._quiet = record
         if isinstance(message, SendOrderConfirmationEmail):

@@ -18,12 +18,13 @@ from schemas.catalog import UnknownSchema
 from schemas.codec import Codec
 from schemas.undecodable import Undecodable
 from streams.batch import Batch, Record
-from streams.headers import ERRORS, REASON, header
-from streams.processing.process_manager import ProcessManager
+from streams.headers import REASON, header
+from streams.monitor.dead_letters import origin_of
+from streams.processing.process_manager import INPUTS, ProcessManager
 from streams.processing.waiting import WAITING
 from streams.registry import Registry
 from streams.replay.judge import REFUSAL, Difference, Judge, Owed, owed_of
-from streams.replay.recording import INPUTS, Recording, decided_ms
+from streams.replay.recording import Recording, decided_ms
 from streams.settings import Settings
 from topology.policy import Policy
 from topology.topics import DEAD_LETTERS, EMAIL_COMMANDS, OUTCOMES, QUERIES
@@ -75,8 +76,7 @@ class Replay:
     def __init__(
         self, settings: Settings, registry: Registry, recording: Recording, policy: Policy | None = None
     ) -> None:
-        self._settings = settings
-        self._registry = registry
+        self._declared_names = {settings.topic(topic): topic for topic in _INPUTS}
         self._codec: Codec = registry.codec
         self._recording = recording
         self._manager = ProcessManager(
@@ -186,13 +186,13 @@ class Replay:
     def _origin(self, letter: Record) -> Owed | None:
         """Return the refusal that a dead letter of one of our inputs tells of; None for those of the services."""
         # The last of each name: the record's own headers come first.
-        said = {name: value.decode(errors="replace") for name, value in letter.headers or () if value is not None}
-        topics = {self._settings.topic(topic): topic for topic in _INPUTS}
-        topic = topics.get(said.get(f"{ERRORS}topic", ""))
-        partition, offset = said.get(f"{ERRORS}partition", ""), said.get(f"{ERRORS}offset", "")
-        if topic is None or not (partition.isdecimal() and offset.isdecimal()):
+        said = dict(letter.headers or ())
+        origin = origin_of(said)
+        topic = self._declared_names.get(origin.topic) if origin is not None else None
+        if origin is None or topic is None:
             return None
-        return _refusal(letter.key, topic, int(partition), int(offset), said.get(REASON, ""))
+        reason = (said.get(REASON) or b"").decode(errors="replace")
+        return _refusal(letter.key, topic, origin.partition, origin.offset, reason)
 
     def _counts(self, difference: Difference, at_ms: int, partition: int, rows: Rdict) -> bool:
         """Return whether *difference* is one; notes why, if that can't be told."""
@@ -258,7 +258,9 @@ def _skipped(record: Record) -> tuple[str, int] | None:
     said = dict(record.headers or ())
     if said.get(REASON) != b"skipped":
         return None
-    topic = (said.get(f"{ERRORS}topic") or b"").decode(errors="replace")
-    offset = (said.get(f"{ERRORS}offset") or b"").decode(errors="replace")
-    name = next((one for one in _INPUTS if topic.endswith(one)), None)
-    return None if name is None or not offset.isdecimal() else (name, int(offset))
+    origin = origin_of(said)
+    if origin is None:
+        return None
+    # By its end: a file may come from a cluster with another prefix.
+    name = next((one for one in _INPUTS if origin.topic.endswith(one)), None)
+    return None if name is None else (name, origin.offset)

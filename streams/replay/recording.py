@@ -21,10 +21,10 @@ from rocksdict import Options, Rdict
 from streams.batch import Headers, Record
 from streams.errors import ConfigurationError
 from streams.headers import header
+from streams.processing.process_manager import INPUTS
 from topology.policy import Policy
-from topology.topics import COMMANDS, DEAD_LETTERS, DETAILS, EMAIL_COMMANDS, EMAIL_EVENTS, OUTCOMES, QUERIES, Topic
+from topology.topics import DEAD_LETTERS, EMAIL_COMMANDS, OUTCOMES, QUERIES, Topic
 
-INPUTS: Final = (COMMANDS, DETAILS, EMAIL_EVENTS)
 OUTPUTS: Final = (QUERIES, EMAIL_COMMANDS, OUTCOMES, DEAD_LETTERS)
 READ: Final[tuple[Topic, ...]] = (*INPUTS, *OUTPUTS)
 

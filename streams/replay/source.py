@@ -8,7 +8,8 @@ from typing import Any
 
 from streams.batch import Record
 from streams.monitor.group_offsets import GroupLooker
-from streams.replay.recording import INPUTS, OUTPUTS, READ, Recording, decided_ms
+from streams.processing.process_manager import INPUTS
+from streams.replay.recording import OUTPUTS, READ, Recording, decided_ms
 from streams.settings import Settings
 from streams.transport.member import TP
 from streams.transport.messages import headers_of

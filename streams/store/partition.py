@@ -128,11 +128,10 @@ class Partition:
             )
             _remove(path)
         try:
-            partition = cls._open_or_empty(path, options)
+            return cls._open_or_empty(path, options)
         finally:
             # Not reached by a process that hangs or is killed.
             opening.unlink(missing_ok=True)
-        return partition
 
     @classmethod
     def _open_or_empty(cls, path: Path, options: StoreOptions) -> Self:

@@ -1,12 +1,14 @@
-"""Web servers for the tests here."""
+"""Web servers for the tests here, and logging as it was before one of them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from streams import settings as settings_module
 from streams.local.process import free_ports
@@ -29,3 +31,14 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     yield start_one
     for server in started:
         await server.stop()
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Take back what a test configures of logging."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()

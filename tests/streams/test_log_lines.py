@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +14,8 @@ from streams import logs
 from streams import settings as settings_module
 from streams.batch import Record
 from streams.headers import about
+
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 RECORD: Final = Record(
     "email.commands",
@@ -39,16 +39,6 @@ FOUND_BY: Final = {
     "command_id": "the-command",
     "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
 }
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def test_record_is_found_by_all_that_it_says() -> None:

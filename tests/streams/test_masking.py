@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,17 +50,7 @@ def test_secret_is_masked_however_it_is_written() -> None:
     assert "nothing" == Masker([])("nothing")
 
 
-@pytest.fixture
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-@pytest.mark.usefixtures("_restored")
+@pytest.mark.usefixtures("restored_logging")
 @pytest.mark.parametrize("log_format", ["console", "json"])
 def test_no_line_has_a_secret_or_an_address(
     log_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
