@@ -130,7 +130,7 @@ class Acls:
 
     def _result(self, future: Any) -> Any:
         try:
-            return future.result(CALL_S * 2)
+            return self._admin.wait(future, CALL_S * 2)
         except KafkaException as exc:
             if exc.args[0].code() in (KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.SECURITY_DISABLED):
                 raise ConfigurationError(
@@ -198,7 +198,7 @@ def _may(grant: Grant, given: frozenset[AclOperation] | None) -> bool:
 def _operations(admin: Admin, future: Any) -> frozenset[AclOperation] | None:
     """Return what we may do; None where the broker doesn't say: of what isn't there, or without an authorizer."""
     try:
-        operations = future.result(CALL_S * 2).authorized_operations
+        operations = admin.wait(future, CALL_S * 2).authorized_operations
     except KafkaException as exc:
         code = exc.args[0].code()
         if code in _REFUSED:

@@ -32,6 +32,9 @@ LOGIN: Final = frozenset({KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUT
 
 TOLD_S: Final = 1.0
 """For the reason of a failure to be told."""
+LOCKED_OUT_S: Final = 3.0
+"""After a refused login or certificate, how long another broker may still take to answer."""
+_LOOK_S: Final = 0.1
 
 
 class Errors:
@@ -39,11 +42,19 @@ class Errors:
 
     def __init__(self) -> None:
         self.refused: KafkaError | None = None
+        self._locked_out_s: float | None = None
 
     def __call__(self, error: KafkaError) -> None:
         """Take what librdkafka says, while it is polled."""
         if error.code() in FORBIDDEN | LOGIN:
             self.refused = error
+        if error.code() in LOGIN and self._locked_out_s is None:
+            self._locked_out_s = time.monotonic()
+
+    @property
+    def locked_out(self) -> bool:
+        """Whether the brokers have refused our login or certificate, and none has answered since."""
+        return self._locked_out_s is not None and time.monotonic() - self._locked_out_s > LOCKED_OUT_S
 
     def failure(self, settings: Settings, error: KafkaError | None, role: Role | None = None) -> RejoinderError:
         """Return what to raise: *error* is the call's, None if it only took too long; *role*'s right it needs."""
@@ -77,11 +88,24 @@ class Admin:
             Unavailable: no answer.
         """
         try:
-            return future.result(timeout_s)
+            return self.wait(future, timeout_s, role)
         except KafkaException as exc:
             raise self.failure(exc, role) from exc
-        except TimeoutError as exc:
-            raise self.failure(None, role) from exc
+
+    def wait(self, future: Any, timeout_s: float, role: Role | None = None) -> Any:
+        """
+        Return *future*'s result as `result` does, but raise its own KafkaException.
+
+        Who isn't let in is told so in a few seconds: librdkafka would go on trying for all of the call's time.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            try:
+                return future.result(_LOOK_S)
+            except TimeoutError as exc:
+                self.client.poll(0)
+                if self.errors.locked_out or time.monotonic() > deadline_s:
+                    raise self.failure(None, role) from exc
 
     def failure(self, exc: KafkaException | None, role: Role | None = None) -> RejoinderError:
         """Return what to raise for *exc*, None if a call only took too long."""

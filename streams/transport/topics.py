@@ -235,7 +235,7 @@ class Cluster:
     def _result(self, future: Any, unless: int | None = None) -> Any:
         """Return *future*'s result, or None if it failed with the error code *unless*."""
         try:
-            return future.result(CALL_S * 2)
+            return self._held.wait(future, CALL_S * 2, Role.DEPLOYER)
         except KafkaException as exc:
             if exc.args[0].code() == unless:
                 return None
@@ -256,9 +256,8 @@ def partitions_of(settings: Settings, topic: Topic) -> int:
     name = settings.topic(topic.name)
     admin = Admin(settings)
     try:
-        described = admin.client.describe_topics(TopicCollection([name]), request_timeout=CALL_S)[name].result(
-            CALL_S * 2
-        )
+        asked = admin.client.describe_topics(TopicCollection([name]), request_timeout=CALL_S)[name]
+        described = admin.wait(asked, CALL_S * 2, Role.OPERATOR)
     except KafkaException as exc:
         if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise missing_topics(settings, [topic.name]) from exc
