@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -91,24 +91,36 @@ class WorkerFaults(Moments):
         for _ in range(TRIES):
             self._start_missing(system.workers_wanted)
             self.wait_all_owned()
-            leaver, victim = self._random.sample(system.running, 2)
-            log = Log(victim.log)
             # After a join that moved nothing there is nobody left to come.
             idle = [worker for worker in system.workers if not worker.running]
             joiner = idle[0] if self._random.random() < 0.5 and idle else None
-            if joiner is None:
-                system.leave(leaver)
-            else:
+            leaver = self._any() if joiner is None else None
+            logs = {worker: Log(worker.log) for worker in system.running if worker is not leaver}
+            if joiner is not None:
                 system.start(joiner)
-            moved: list[str] = []
-            self._follow(log, partial(_moves, moved), partial(bool, moved), victim)
-            self._sigkill(victim)
-            if joiner is None:
+            if leaver is not None:
+                system.leave(leaver)
+            moved = self._first_moved(logs)
+            if moved is not None:
+                self._sigkill(moved[0])
+            if leaver is not None:
                 system.stop(leaver)
-            if moved:
-                cause = f"{leaver.name} went" if joiner is None else f"{joiner.name} came"
-                return f"{victim.name}, which had just {moved[0]}, as {cause}"
+            if moved is not None:
+                cause = f"{leaver.name} went" if leaver is not None else f"{joiner.name} came"  # type: ignore[union-attr]
+                return f"{moved[0].name}, which had just {moved[1]}, as {cause}"
         raise NotHappened("no partition moved")
+
+    @staticmethod
+    def _first_moved(logs: Mapping[RoleProcess, Log]) -> tuple[RoleProcess, str] | None:
+        """Return which of the workers is the first that partitions come to or go from; None if nothing moves."""
+        deadline_s = time.monotonic() + MOMENT_S
+        while time.monotonic() < deadline_s:
+            for worker, log in logs.items():
+                for entry in log.news():
+                    if entry.get("event") in {"assigned", "revoked"}:
+                        return worker, f"{entry['event']} {entry['partitions']}"
+            time.sleep(LOOK_S)
+        return None
 
     def _follow(
         self, log: Log, take: Callable[[dict[str, Any]], None], done: Callable[[], bool], worker: RoleProcess
@@ -177,9 +189,3 @@ def _restores(restoring: set[int], entry: dict[str, Any]) -> None:
         restoring.add(entry["partition"])
     elif entry.get("event") == "restored":
         restoring.discard(entry["partition"])
-
-
-def _moves(moved: list[str], entry: dict[str, Any]) -> None:
-    """Take down that partitions came or went."""
-    if entry.get("event") in {"assigned", "revoked"}:
-        moved.append(f"{entry['event']} {entry['partitions']}")
