@@ -18,7 +18,7 @@ from typing import Any, Final, Self, cast
 
 from rocksdict import Options, Rdict
 
-from streams.batch import Headers, Record
+from streams.batch import ReadHeaders, Record
 from streams.errors import ConfigurationError
 from streams.headers import header
 from streams.processing.process_manager import INPUTS
@@ -59,9 +59,9 @@ def of_line(line: str | bytes) -> Record:
     """
     said: dict[str, Any] = json.loads(line)
     try:
-        headers: Headers | None = None
+        headers: ReadHeaders | None = None
         if said["headers"] is not None:
-            headers = [(str(name), _bytes(value) or b"") for name, value in said["headers"]]
+            headers = [(str(name), _bytes(value)) for name, value in said["headers"]]
         numbers = (int(said["partition"]), int(said["offset"]), int(said["timestamp_ms"]))
         topic = str(said["topic"])
         if topic not in _RANK:

@@ -14,7 +14,7 @@ from streams import settings as settings_module
 from streams.batch import Record
 from streams.registry import open_registry
 from streams.replay.engine import BEGUN_BEFORE, DETAILS_BEFORE, LATER, OVERDUE, Replay, Result
-from streams.replay.recording import Recording, of_line, policy_of
+from streams.replay.recording import Recording, as_line, of_line, policy_of
 from streams.settings import Settings
 from topology.policy import Policy
 from topology.topics import COMMANDS, DETAILS, EMAIL_COMMANDS, EMAIL_EVENTS, OUTCOMES
@@ -48,6 +48,15 @@ def test_recording_repeats_itself(path: Path) -> None:
     assert [] == result.differences
     assert {} == result.not_judged
     assert result.same >= 1
+
+
+def test_line_keeps_null_apart_from_empty() -> None:
+    """Of key, value and headers: a tombstone is no empty record."""
+    record = Record(COMMANDS.name, 0, 7, 1, None, None, [("null", None), ("empty", b"")])
+    assert record == of_line(as_line(record))
+    assert record._replace(key=b"", value=b"", headers=None) == of_line(
+        as_line(record._replace(key=b"", value=b"", headers=None))
+    )
 
 
 def test_records_may_come_in_any_order() -> None:
