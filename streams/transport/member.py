@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.batch import Record
 from streams.errors import ConfigurationError, Unavailable
+from streams.transport.agreement import Agreement
 from streams.transport.messages import headers_of
 from streams.transport.transaction import SessionOver
 
@@ -78,13 +79,21 @@ class Member:
     A member of the group that *config* names.
 
     *topics*: what it subscribes to, declared names to the cluster's. Only here and in the commit are both known.
+    *agreement*: who sees to it that the coordinator and we mean the same partitions; the classic protocol needs nobody.
     """
 
-    def __init__(self, config: dict[str, Any], topics: Mapping[str, str], listener: Listener) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        topics: Mapping[str, str],
+        listener: Listener,
+        agreement: Agreement | None = None,
+    ) -> None:
         self._listener = listener
         self._cluster_names = dict(topics)
         self._declared_names = {cluster: declared for declared, cluster in topics.items()}
         self._eager = config["group.protocol"] == "classic"
+        self._agreement = None if self._eager else agreement
         self._consumer = Consumer(config, logger=_librdkafka)
         self._owned: set[TP] = set()
         self._gone: set[TP] = set()
@@ -103,12 +112,14 @@ class Member:
         Return what has come, at most *records_max* (2 or more), waiting up to *timeout_s* for the first.
 
         Raises:
-            SessionOver: the membership ended.
+            SessionOver: the membership ended, or isn't what the coordinator thinks that it is.
             ConfigurationError: the broker refuses us.
         """
         # The first is waited for, and then no longer than for what has come already: a batch grows with the load.
         # Any: the stubs say that all parts of a message may be None, which holds for errors only.
         self._gone.clear()
+        if self._agreement is not None:
+            self._agreement.check(self._consumer)
         first: Any = self._consumer.poll(timeout_s)
         messages: list[Any] = [first, *self._consumer.consume(records_max - 1, 0)] if first is not None else []
         names = self._declared_names

@@ -130,12 +130,15 @@ class Consumer:
                     self._beat_in(world.latency_s())
                     return
             else:
-                self._epoch = epoch
-                if target != self._owned:
+                if world.plan.deaf(life):
+                    target = None
+                else:
+                    self._epoch = epoch
+                if target is not None and target != self._owned:
                     self._target = target
                     self.notify()
-                elif self._target is not None:
-                    # Given and taken away again before the worker heard of it.
+                elif target is not None:
+                    # Given and taken away again before the worker heard of it, or before it was even told.
                     self._target, self._changed = None, True
                     self._beat_in(world.latency_s())
                     return
@@ -202,6 +205,14 @@ class Consumer:
         """What both it and the group say that it owns; nothing while a polled batch is in hand."""
         member = self._broker.group.members.get(self._member_id)
         return set() if member is None or self._lost or self._deciding else self._owned & member.assigned
+
+    def memberid(self) -> str:
+        """Return the member's id."""
+        return self._member_id
+
+    def assignment(self) -> list[TopicPartition]:
+        """Return what it is assigned to."""
+        return _for_client(sorted(self._owned))
 
     def consumer_group_metadata(self) -> tuple[str, int]:
         """Return the member's id and epoch of now."""

@@ -15,6 +15,8 @@ from typing import Any, Final
 from tests.simulation.kernel import World
 from tests.simulation.log import Place, Txn
 
+REBALANCE_S: Final = 300.0
+"""max.poll.interval.ms by default."""
 UNKNOWN_MEMBER: Final = "UNKNOWN_MEMBER_ID"
 FENCED_MEMBER: Final = "FENCED_MEMBER_EPOCH"
 STALE_EPOCH: Final = "STALE_MEMBER_EPOCH"
@@ -37,6 +39,9 @@ class GroupMember:
         self.epoch = 0
         self.assigned: set[Place] = set()
         self.revoking: set[Place] = set()
+        self.told: set[Place] | None = None
+        self.asked_s = 0.0
+        """When it was asked to give up what it is ``revoking``."""
         self.heard_s = 0.0
 
 
@@ -57,9 +62,11 @@ class Group:
 
     # Members.
 
-    def heartbeat(self, member_id: str, epoch: int, owned: set[Place] | None, life: Any) -> tuple[int, set[Place]]:
+    def heartbeat(
+        self, member_id: str, epoch: int, owned: set[Place] | None, life: Any
+    ) -> tuple[int, set[Place] | None]:
         """
-        Take a heartbeat; return the member's epoch and what it is to own. Epoch 0 joins.
+        Take a heartbeat; return the member's epoch and what it is to own, None if that was said before. Epoch 0 joins.
 
         *owned* is told after a change only. While it is None, the member may have all that it was ever given.
         """
@@ -75,6 +82,9 @@ class Group:
             raise GroupRefusal(FENCED_MEMBER)
         member.heard_s = self.world.now_s
         self._reconcile(member, owned)
+        if member.told == member.assigned:
+            return member.epoch, None
+        member.told = set(member.assigned)
         return member.epoch, set(member.assigned)
 
     def leave(self, member_id: str) -> None:
@@ -95,6 +105,15 @@ class Group:
         self.world.trace(f"group: {member_id} expires")
         self.world.happens("session expired")
         self.rebalance()
+
+    def _time_out(self, member: GroupMember) -> None:
+        """Give *member* up if it still has what it was asked for."""
+        asked_for_s = self.world.now_s - member.asked_s
+        if member.revoking and asked_for_s >= REBALANCE_S and self.members.get(member.id) is member:
+            del self.members[member.id]
+            self.world.trace(f"group: {member.id} doesn't give up {sorted(member.revoking)}")
+            self.world.happens("rebalance timed out")
+            self.rebalance()
 
     def rebalance(self) -> None:
         """Begin a new epoch with a new target."""
@@ -123,6 +142,8 @@ class Group:
             member.assigned -= gone
             member.revoking = gone
             if owned is None or gone & owned:
+                member.asked_s = self.world.now_s
+                self.world.after(REBALANCE_S, lambda: self._time_out(member))
                 return
             member.revoking = set()
         member.epoch = self.epoch

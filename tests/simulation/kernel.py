@@ -53,6 +53,8 @@ class Life:
         """Until when no broker can be reached."""
         self.wall_offset_ms = 0
         self.fibers: list[Fiber] = []
+        self.producer: object = None
+        """Its newest one."""
         self.at_death: list[Callable[[], None]] = []
         """What the operating system does for a process that ends, such as closing its files."""
 

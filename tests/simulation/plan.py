@@ -38,6 +38,7 @@ AT_INSTANTS: Final = (
     "late answers",
     "ages",
     "rejoin",
+    "deaf",
     "zombie",
     "notes lost",
 )
@@ -45,6 +46,7 @@ KINDS: Final = (*AT_POINTS, *ERRORS, *DISK, *AT_INSTANTS)
 
 POINTS: Final = (
     "admin.describe",
+    "admin.group",
     "admin.offsets",
     "consumer.assign",
     "consumer.close",
@@ -111,6 +113,7 @@ _DISK_ERRORS: Final = {
     "disk refuses": "IO error: No space left on device: While appending to file: 000123.sst",
     "disk corrupt": "Corruption: block checksum mismatch: stored = 1, computed = 2",
 }
+_DEAF: Final = 0.2
 _RETRIABLE_ONLY: Final = frozenset({"consumer.committed", "admin.answer", "producer.init"})
 
 
@@ -226,6 +229,14 @@ class Plan:
         self.world.happens(f"{kind} at {call}")
         self.world.trace(f"{life.name}: {kind} at {call}")
         return kind
+
+    def deaf(self, life: Life) -> bool:
+        """Whether the answer to a heartbeat of *life* gets lost."""
+        if not self.on("deaf") or self.world.random.random() >= _DEAF:
+            return False
+        self.world.happens("deaf")
+        self.world.trace(f"{life.name}: the answer to a heartbeat is lost")
+        return True
 
     def disk_error(self, call: str) -> str | None:
         """Return what the disk says instead, None if it does what it is told."""

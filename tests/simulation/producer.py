@@ -48,6 +48,7 @@ class Producer:
         self._queue: deque[tuple[Place, bytes | None, bytes | None, Headers | None, Any]] = deque()
         self._reports: list[Callable[[], None]] = []
         self._error: KafkaError | None = None
+        self._life.producer = self
 
     # Errors.
 
@@ -120,7 +121,9 @@ class Producer:
         self._check("producer.begin")
         self._txn, self._in_transaction = None, True
         self._queue.clear()
-        self._world.plan.begun(self._life)
+        # A call that was given up may come back when a newer session's producer is at work; it takes nothing of that.
+        if self._life.producer is self:
+            self._world.plan.begun(self._life)
 
     def produce(
         self,

@@ -37,6 +37,7 @@ SEEDS_OF_MUTANTS = {
     "store behind its changelog goes on": 100,
     "positions without the group's fence": 100,
     "half owned partitions run": 300,
+    "lost answers to heartbeats unnoticed": 1_000,
     "mail without a note": 100,
     "another machine's mail taken for unsent": 300,
     "claim moves the position": 100,
