@@ -94,7 +94,7 @@ class Member:
         self._declared_names = {cluster: declared for declared, cluster in topics.items()}
         self._eager = config["group.protocol"] == "classic"
         self._agreement = None if self._eager else agreement
-        self._consumer = Consumer(config, logger=_librdkafka)
+        self._consumer = Consumer(config, logger=self._agreement or _librdkafka)
         self._owned: set[TP] = set()
         self._gone: set[TP] = set()
         """Revoked or lost in the poll under way."""

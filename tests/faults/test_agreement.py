@@ -35,7 +35,8 @@ def test_word_to_hand_over_is_lost(noticed: bool, kafka: LocalKafka, proxy: Prox
     before = proxy.counts()[f"held {CONSUMER_GROUP_HEARTBEAT}"]
     behind = settings_for(proxy.bootstrap_servers, unique, instance_id="first", web_host="behind")
     with (
-        patch.object(agreement, "EVERY_S", 0.5 if noticed else 1_000.0),
+        patch.object(agreement, "QUIET_S", 0.5 if noticed else 1_000.0),
+        patch.object(agreement, "EVERY_S", 0.5),
         Worker(behind, tmp_path / "first") as first,
     ):
         wait_for(lambda: len(first.running()) == PARTITIONS, "the first has all", 30)

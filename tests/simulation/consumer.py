@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from streams.transport.agreement import COORDINATOR
 from tests.simulation.group import GroupRefusal
 from tests.simulation.kernel import Fiber, the_world
 from tests.simulation.log import Log, Place
@@ -52,7 +53,7 @@ class Fetching:
 class Consumer:
     """See the module."""
 
-    def __init__(self, config: dict[str, Any], logger: object = None) -> None:
+    def __init__(self, config: dict[str, Any], logger: Any = None) -> None:
         self._world = world = the_world()
         self._broker = world.broker
         self._life = world.me().life
@@ -75,6 +76,9 @@ class Consumer:
         self._fatal = False
         self._deciding = False
         """Whether a batch was polled and the next poll hasn't come: no callback can run."""
+        self._logger = logger
+        self._deafened = False
+        """Whether an answer was lost since the last poll, which tells of it."""
         self._life.at_death.append(self._die)
 
     def _die(self) -> None:
@@ -131,7 +135,7 @@ class Consumer:
                     return
             else:
                 if world.plan.deaf(life):
-                    target = None
+                    target, self._deafened = None, True
                 else:
                     self._epoch = epoch
                 if target is not None and target != self._owned:
@@ -237,6 +241,9 @@ class Consumer:
         if self._closed:
             raise RuntimeError("Consumer closed")
         world.point(name)
+        if self._deafened:
+            self._deafened = False
+            self._logger.log(5, "%s [%s] %s", "REQTMOUT", self._member_id, f"{COORDINATOR}: an answer is lost")
         if self._callbacks is not None and timeout_s:
             world.plan.polled(life)
             self._deciding = False

@@ -185,6 +185,13 @@ class Log:
         the_world().violation(f"{event}: {fields}\n{traceback.format_exc()}")
 
 
+class Silent:
+    """A client's own log."""
+
+    def log(self, *_: object) -> None:
+        """Keep it to itself."""
+
+
 class Meter:
     """A metric that nobody reads."""
 
@@ -250,7 +257,7 @@ class Asyncio:
 _THREADING: Final = SimpleNamespace(Condition=Condition, Event=Event, Thread=Thread)
 _PATCHES: Final[dict[str, dict[str, Any]]] = {
     "streams.transport.member": {"Consumer": Consumer, "log": Log()},
-    "streams.transport.agreement": {"AdminClient": AdminClient, "time": Time},
+    "streams.transport.agreement": {"AdminClient": AdminClient, "time": Time, "_librdkafka": Silent()},
     "streams.transport.transaction": {"Producer": Producer, "time": Time},
     "streams.transport.caller": {"threading": _THREADING, "SimpleQueue": SimpleQueue},
     "streams.processing.places": {"time": Time, "log": Log()},
