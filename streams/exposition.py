@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any, Final
@@ -16,7 +16,7 @@ from prometheus_client.registry import REGISTRY, Collector
 from streams import metrics
 from streams.errors import RejoinderError
 from streams.frame import App
-from streams.monitor.lag import Status
+from streams.monitor.lag import Status, sum_of
 from streams.monitor.lag_watch import LagWatch
 from streams.processing.waiting import WAITING, Census
 
@@ -114,6 +114,7 @@ class Exposition(Collector):
         yield metrics.UNCOUNTED.of([((), len(uncounted))])
 
     def _lag(self, watch: LagWatch) -> Iterator[Metric]:
+        yield metrics.LAG_LOOK_AGE.of([((), watch.age_s)])
         last = watch.last
         if last is None:
             return
@@ -121,10 +122,11 @@ class Exposition(Collector):
         now: dict[Any, Any] = {place: history.last for place, history in told.items()}
         yield metrics.LAG.of((place, look.lag) for place, look in now.items() if look.lag is not None)
         yield metrics.LAG_SECONDS.of((place, look.age_s or 0.0) for place, look in now.items())
-        sums: Counter[tuple[str, str]] = Counter()
+        lags: defaultdict[tuple[str, str], list[int | None]] = defaultdict(list)
         for place, look in now.items():
-            sums[place.group, place.topic] += look.lag or 0
-        yield metrics.LAG_SUM.of(sums.items())
+            lags[place.group, place.topic].append(look.lag)
+        sums = {labels: sum_of(some) for labels, some in lags.items()}
+        yield metrics.LAG_SUM.of((labels, lag) for labels, lag in sums.items() if lag is not None)
         yield metrics.POSITION.of(
             (place, -1 if look.committed is None else look.committed) for place, look in now.items()
         )
@@ -138,4 +140,3 @@ class Exposition(Collector):
         )
         if last.is_first(self._app.settings.advertised_url):
             yield metrics.MEMBERS.of(((group,), len(some)) for group, some in last.found.members.items())
-        yield metrics.LAG_LOOK_AGE.of([((), time.monotonic() - last.at_s)])

@@ -13,7 +13,7 @@ from streams.errors import RejoinderError
 from streams.monitor.dead_letter_log import DeadLetterLog
 from streams.monitor.dead_letters import Filters
 from streams.monitor.group_offsets import Found
-from streams.monitor.lag import History, Place, status_of
+from streams.monitor.lag import History, Place, status_of, sum_of
 from streams.peers import ASK_S, ask
 from streams.settings import Settings
 from streams.transport.topics import ROLES
@@ -51,15 +51,18 @@ def ask_all(settings: Settings, urls: Iterable[str], path: str, timeout_s: float
         return dict(zip(asked, pool.map(answer, asked), strict=True))
 
 
-def waiting_of(statuses: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+def waiting_of(
+    found: Found, group: str, statuses: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
     """
-    Return who waits, by what the process manager's workers say of themselves (``/status``, by their addresses).
+    Return who waits, by what *group*'s workers say of themselves (``/status``, by their addresses).
 
     Returns:
         One entry a step, all partitions together; and what isn't known, a line each.
     """
     steps: dict[str, dict[str, Any]] = {}
-    unanswered: list[str] = []
+    unowned = sorted({at.partition for at, look in found.looks.items() if at.group == group and look.member is None})
+    unanswered = [f"no worker has partition {', '.join(map(str, unowned))}"] if unowned else []
     for url, answer in sorted(statuses.items()):
         if "error" in answer:
             unanswered.append(str(answer["error"]))
@@ -85,7 +88,7 @@ def picture_of(
                 "group": group,
                 "status": status and status.value,
                 "members": [member._asdict() for member in members],
-                "lag": sum(history.last.lag or 0 for history in of_group.values()),
+                "lag": sum_of(history.last.lag for history in of_group.values()),
                 "partitions": [_partition(place, history) for place, history in of_group.items()],
             }
         )

@@ -32,6 +32,12 @@ class NotFound(RejoinderError):
     exit_code = 1
 
 
+class Refused(RejoinderError):
+    """It can't be done as things are, and trying again doesn't help."""
+
+    exit_code = 1
+
+
 def ask(settings: Settings, peer: str, path: str, *, post: bool = False, timeout_s: float = ASK_S) -> dict[str, Any]:
     """
     Return what the worker at *peer*, a URL from its group's description, answers to *path*.
@@ -41,6 +47,7 @@ def ask(settings: Settings, peer: str, path: str, *, post: bool = False, timeout
     Raises:
         NotFound: it answers so.
         ConfigurationError: it isn't a worker of ours, or doesn't tell us.
+        Refused: what it was told to do can't be done.
         Unavailable: it doesn't answer, or can't now.
     """
     access = Access(settings)
@@ -54,7 +61,7 @@ def ask(settings: Settings, peer: str, path: str, *, post: bool = False, timeout
             return dict(json.load(answer))
     except urllib.error.HTTPError as exc:
         with exc:
-            said = exc.read(500).decode(errors="replace")
+            said = _said(exc.read(2_000).decode(errors="replace"))
         if exc.code == HTTPStatus.NOT_FOUND:
             raise NotFound(said) from exc
         if exc.code in (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED):
@@ -62,8 +69,18 @@ def ask(settings: Settings, peer: str, path: str, *, post: bool = False, timeout
                 f"{peer} doesn't tell: {said}; workers answer with REJOINDER_WEB_ORDERS=on, and only to those who "
                 "have their REJOINDER_WEB_TOKEN"
             ) from exc
+        if exc.code == HTTPStatus.CONFLICT:
+            raise Refused(said) from exc
         raise Unavailable(f"{url} answers {exc.code}: {said}") from exc
     except ValueError as exc:
         raise Unavailable(f"{url} doesn't answer in JSON: {exc}; is it a worker of this release?") from exc
     except OSError as exc:
         raise Unavailable(f"{url} doesn't answer: {exc}; the worker may be starting or stopping, try again") from exc
+
+
+def _said(text: str) -> str:
+    """Return the words of an answer that isn't the wanted one: a worker's own, or whatever else came."""
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text[:500]

@@ -54,7 +54,23 @@ def _ask(settings: Settings, order_id: str) -> dict[str, Any]:
     try:
         return ask(settings, owner, f"/orders/{urllib.parse.quote(order_id, safe='')}")
     except NotFound as exc:
-        raise UnknownOrder(f"nothing is remembered of order {order_id} (asked {owner})") from exc
+        unknown = f"nothing is remembered of order {order_id} (asked {owner})"
+        raise UnknownOrder("; ".join([unknown, *_unread(settings, partition, owner)])) from exc
+
+
+def _unread(settings: Settings, partition: int, owner: str) -> list[str]:
+    """Return why its command may have come all the same: what isn't read yet of its partition, and where it is held."""
+    try:
+        found = [
+            f"{at['topic']}/{partition} has {'unread records' if at['lag'] is None else at['lag']} still to be read"
+            for at in _owner_lag(settings, partition)
+            if at["lag"] != 0
+        ]
+        held = [at for at in ask(settings, owner, "/status")["held"] if at["partition"] == partition]
+    except RejoinderError as exc:
+        return [f"how far its partition has been read isn't known: {exc}"]
+    records = [f"{at['topic']}/{at['partition']}/{at['offset']}" for at in held]
+    return found + [f"its partition is held at {record}, where our own code fails" for record in records]
 
 
 def _owner_lag(settings: Settings, partition: int) -> list[dict[str, Any]]:

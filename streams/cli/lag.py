@@ -47,8 +47,10 @@ class Limits(NamedTuple):
         """Return what of *picture* is over them, a line each."""
         found = []
         for group in picture["groups"]:
-            if self.status and group["status"] not in (None, Status.OK.value):
-                found.append(f"{group['group']} is {group['status']}")
+            if self.status and not group["members"]:
+                found.append(f"{group['group']} has no member")
+            elif self.status and group["status"] != Status.OK.value:
+                found.append(f"{group['group']} is {group['status'] or 'of no known status, for too few looks'}")
             for at in group["partitions"]:
                 where = f"{at['topic']}/{at['partition']} of {group['group']}"
                 if self.lag is not None and (at["lag"] is None or at["lag"] > self.lag):
@@ -88,6 +90,8 @@ def lag(
     LAG is of what a reader of committed records can get; UNSTABLE waits for an open transaction. A status is Burrow's.
     """
     settings = settings_module.load()
+    if fail and looks == 1 and not watch:
+        raise ConfigurationError("--fail needs two looks to judge by: --looks 2 or more")
     limits = Limits(max_lag, _seconds(max_age), _seconds(max_wait), status=fail)
     every_s = _seconds(every) or 0.0
     looker = GroupLooker(settings, _roles(group))
@@ -136,8 +140,9 @@ def _look(looker: GroupLooker, histories: dict[Place, History]) -> Found:
 
 
 def _picture(settings: Settings, found: Found, histories: Mapping[Place, History]) -> dict[str, Any]:
-    statuses = ask_all(settings, members_of(found, [worker_group(settings)]), "/status")
-    return picture_of(found, histories, *waiting_of(statuses))
+    group = worker_group(settings)
+    statuses = ask_all(settings, members_of(found, [group]), "/status")
+    return picture_of(found, histories, *waiting_of(found, group, statuses))
 
 
 def _show(
@@ -156,14 +161,26 @@ def _show(
     console.print()
     for group in picture["groups"]:
         status = group["status"] or "-"
-        style = "bold" if group["status"] is None else _STYLES.get(Status(status), "red")
+        style = style_of(group)
         console.print(
-            f"[bold]{escape(group['group'])}[/]: [{style}]{status}[/], lag {group['lag']:,}, "
-            f"members: {len(group['members'])}"
+            f"[bold]{escape(group['group'])}[/]: [{style}]{status}[/], lag {counted(group['lag'])}, "
+            + (f"members: {len(group['members'])}" if group["members"] else "[red]no member[/]")
         )
     show_waiting(console, picture["waiting"], picture["unanswered"])
     for line in over:
         console.print(f"[bold red]over[/]: {escape(plain(line))}")
+
+
+def style_of(group: Mapping[str, Any]) -> str:
+    """Return how a group's status is printed; nobody is well without a member."""
+    if group["status"] is None:
+        return "bold"
+    return _STYLES.get(Status(group["status"]), "red") if group["members"] else "red"
+
+
+def counted(lag: int | None) -> str:
+    """Return a group's lag in words."""
+    return "unknown: there are partitions without a position" if lag is None else f"{lag:,}"
 
 
 def show_waiting(console: Console, waiting: list[dict[str, Any]], unanswered: list[str]) -> None:

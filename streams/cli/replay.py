@@ -16,8 +16,11 @@ from streams.errors import ConfigurationError, RejoinderError
 from streams.registry import open_registry
 from streams.replay.engine import Replay, Result
 from streams.replay.masked import masked
-from streams.replay.recording import Recording, write_file
+from streams.replay.recording import Recording, policy_of, write_file
 from streams.replay.source import of_order, read_topics
+from streams.transport.topics import partitions_of
+from topology.policy import Policy
+from topology.topics import COMMANDS
 
 
 class Differs(RejoinderError):
@@ -33,7 +36,9 @@ class NothingRecorded(RejoinderError):
 
 
 def replay(
-    from_topics: Annotated[bool, typer.Option("--from-topics", help="Read the topics; nothing is written.")] = False,
+    from_topics: Annotated[
+        bool, typer.Option("--from-topics", "--from-topic", help="Read the topics; nothing is written.")
+    ] = False,
     file: Annotated[Path | None, typer.Option("--file", help="Read a file of `rejoinder export`.")] = None,
     since: Annotated[str | None, typer.Option(help="Of topics: only what is younger (6h, 2d).")] = None,
     limit: Annotated[int, typer.Option(min=0, help="How many differences are listed.")] = 50,
@@ -51,6 +56,7 @@ def replay(
     with Recording() as recording:
         if file is not None:
             recording.read_file(file)
+            _tell_rules(policy_of(file), settings.policy)
         else:
             since_ms = None if since is None else time.time_ns() // 1_000_000 - parse_duration_ms(since)
             read_topics(settings, recording, since_ms)
@@ -63,6 +69,13 @@ def replay(
     if result.differences:
         count = len(result.differences)
         raise Differs("1 action isn't as it was recorded" if count == 1 else f"{count:,} actions aren't as recorded")
+
+
+def _tell_rules(then: Policy, now: Policy) -> None:
+    """Say which of today's rules aren't those that a file was decided by: they are what is replayed."""
+    for name, was in then._asdict().items():
+        if (is_now := getattr(now, name)) != was:
+            typer.secho(f"rejoinder: {name} was {was} when it was recorded and is {is_now} here", err=True)
 
 
 def _show(result: Result, limit: int) -> None:
@@ -96,5 +109,5 @@ def export(
     records = [record if unmasked else masked(registry.codec, record) for record in of_order(settings, order_id)]
     if not records:
         raise NothingRecorded(f"there is no record of order {plain(order_id)}")
-    count = write_file(into, records, settings.policy)
+    count = write_file(into, records, settings.policy, partitions_of(settings, COMMANDS))
     typer.echo(f"{count} records of order {plain(order_id)} in {into}; rejoinder replay --file {into}")

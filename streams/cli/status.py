@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from streams import settings as settings_module
 from streams.cli.arguments import plain, spoken
-from streams.cli.lag import show_waiting
+from streams.cli.lag import counted, show_waiting, style_of
 from streams.durations import parse_duration_ms
 from streams.errors import ConfigurationError
 from streams.monitor.group_offsets import GroupLooker
@@ -62,8 +62,9 @@ def _found(settings: Settings, since_ms: int) -> dict[str, Any]:
     finally:
         looker.close()
     statuses = ask_all(settings, members_of(last), "/status")
-    workers = {url: statuses[url] for url in members_of(last, [worker_group(settings)])}
-    picture = with_statuses(picture_of(last, histories, *waiting_of(workers)), statuses)
+    group = worker_group(settings)
+    workers = {url: statuses[url] for url in members_of(last, [group])}
+    picture = with_statuses(picture_of(last, histories, *waiting_of(last, group, workers)), statuses)
     return picture | {"dead_letters": dead_letters(settings, since_ms)}
 
 
@@ -71,12 +72,11 @@ def _show(found: dict[str, Any], since: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for group in found["groups"]:
         status = group["status"] or "-"
-        style = {"OK": "green", "WARN": "yellow", "-": "bold"}.get(status, "red")
         behind = max((partition["seconds"] for partition in group["partitions"]), default=0.0)
         unowned = sum(partition["member"] is None for partition in group["partitions"])
         console.print(
-            f"[bold]{escape(group['group'])}[/]: [{style}]{status}[/], lag {group['lag']:,}, {spoken(behind)} behind"
-            + (f", [red]{unowned} partitions that nobody has[/]" if unowned else "")
+            f"[bold]{escape(group['group'])}[/]: [{style_of(group)}]{status}[/], lag {counted(group['lag'])}, "
+            f"{spoken(behind)} behind" + (f", [red]{unowned} partitions that nobody has[/]" if unowned else "")
         )
         if not group["members"]:
             console.print("  [red]no member[/]")

@@ -133,7 +133,7 @@ class GroupLooker:
             for place, look in looks.items()
             if look.lag != 0
         }
-        ages = self._ages(behind, now_ms)
+        ages = self._ages(behind, stable, now_ms)
         return Found(
             {
                 place: look._replace(age_s=ages.get(TopicPartition(place.topic, place.partition), 0.0))
@@ -193,12 +193,15 @@ class GroupLooker:
         found = self._admin.client.list_offsets(dict(asked), isolation_level=level, request_timeout=ANSWER_S)
         return {tp: self._admin.result(future, ANSWER_S * 2, Role.OPERATOR) for tp, future in found.items()}
 
-    def _ages(self, behind: Mapping[TopicPartition, int], now_ms: int) -> dict[TopicPartition, float]:
-        """Return how old the first record at or after each offset of *behind* is, in seconds."""
+    def _ages(
+        self, behind: Mapping[TopicPartition, int], stable: Mapping[TopicPartition, int], now_ms: int
+    ) -> dict[TopicPartition, float]:
+        """Return how old the first record at or after each offset of *behind* is, in seconds, where there is one."""
         earliest: OffsetSpec = OffsetSpec.earliest()
         level = IsolationLevel.READ_UNCOMMITTED
         starts = self._list(dict.fromkeys(behind, earliest), level)
-        at = {tp: max(offset, starts[tp].offset) for tp, offset in behind.items()}
+        first = {tp: max(offset, starts[tp].offset) for tp, offset in behind.items()}
+        at = {tp: offset for tp, offset in first.items() if offset < stable[tp]}
 
         def first_since(instants: Mapping[TopicPartition, int]) -> dict[TopicPartition, Any]:
             return self._list({tp: OffsetSpec.for_timestamp(ms) for tp, ms in instants.items()}, level)

@@ -157,6 +157,12 @@ def status_of(histories: Iterable[History]) -> Status | None:
     return None if None in statuses else Status.OK
 
 
+def sum_of(lags: Iterable[int | None]) -> int | None:
+    """Return the sum of *lags*; None if one of them isn't known, which may be of any size."""
+    known = list(lags)
+    return None if None in known else sum(lag or 0 for lag in known)
+
+
 class Hanging:
     """For how long an open transaction has held each partition up: its last stable offset stays, before the end."""
 

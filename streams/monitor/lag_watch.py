@@ -54,17 +54,24 @@ class LagWatch:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._histories: dict[Place, History] = {}
+        self._began_s = time.monotonic()
         self.last: Watched | None = None
         """Replaced as a whole at each look."""
 
     def start(self) -> None:
         """Begin to look."""
+        self._began_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="rejoinder-lag", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Look no more; a look under way ends by itself."""
         self._stopping.set()
+
+    @property
+    def age_s(self) -> float:
+        """How long ago it last saw how things are; since it began to look, if it never did."""
+        return time.monotonic() - (self.last.at_s if self.last is not None else self._began_s)
 
     @property
     def alive(self) -> bool:

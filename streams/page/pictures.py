@@ -128,9 +128,11 @@ class Pictures:
         statuses = {url: _checked(url, status) for url, status in asked.items()}
         self._count_markers(statuses)
         self._records.append((found.at_ms, {topic: end - self._markers[topic] for topic, end in ends.items()}))
-        urls = members_of(found, [worker_group(settings)])
+        group = worker_group(settings)
+        urls = members_of(found, [group])
         picture = with_statuses(
-            picture_of(found, self._histories, *waiting_of({url: statuses[url] for url in urls})), statuses
+            picture_of(found, self._histories, *waiting_of(found, group, {url: statuses[url] for url in urls})),
+            statuses,
         )
         for group in picture["groups"]:
             self._believe(group)

@@ -54,7 +54,7 @@ def verdict(picture: Mapping[str, Any], hanging_s: float) -> dict[str, Any]:
 
 def _groups(picture: Mapping[str, Any]) -> Iterator[Finding]:
     for group in picture["groups"]:
-        name, lag = group["group"], group["lag"]
+        name, lag = group["group"], "unknown" if group["lag"] is None else f"{group['lag']:,}"
         if not group["members"]:
             what = f"{name} has no member: nobody reads"
             yield Finding(Level.BAD, what, "start its processes; nothing is lost, they go on where they were", "lag")
@@ -62,10 +62,10 @@ def _groups(picture: Mapping[str, Any]) -> Iterator[Finding]:
         if group["status"] == Status.ERR.value:
             broken = [at for at in group["partitions"] if at["status"] in _BROKEN]
             words = ", ".join(sorted({at["status"] for at in broken}))
-            what = f"{name}: {len(broken)} partitions are {words}, lag {lag:,}"
+            what = f"{name}: {len(broken)} partitions are {words}, lag {lag}"
             yield Finding(Level.BAD, what, "look at its members' phases below, and at their logs", "lag")
         elif group["status"] == Status.WARN.value and any(at["seconds"] > BEHIND_S for at in group["partitions"]):
-            what = f"{name} gets on, but not faster than records come: lag {lag:,}"
+            what = f"{name} gets on, but not faster than records come: lag {lag}"
             yield Finding(Level.LOOK, what, "more processes, up to the number of partitions", "lag")
 
 
@@ -77,6 +77,11 @@ def _members(picture: Mapping[str, Any]) -> Iterator[Finding]:
                 what = f"{member['client_id']} of {group['group']} doesn't tell how it is: {status['error']}"
                 yield Finding(Level.LOOK, what, "does it run, and may it be asked? Its log says more", "members")
                 continue
+            known = {at["partition"] for at in status["held"]}
+            held = [number for number, phase in status["partitions"].items() if phase == "held"]
+            if unknown := [number for number in held if int(number) not in known]:
+                what = f"{status['instance']} holds partition {', '.join(unknown)}: it doesn't know where to read from"
+                yield Finding(Level.BAD, what, "its log says which position is missing, and what to do", "members")
             for at in status["held"]:
                 record = f"{at['topic']}/{at['partition']}/{at['offset']}"
                 what = f"{status['instance']} is held at {record}: our own code fails on that record"

@@ -20,7 +20,7 @@ from confluent_kafka import TopicPartition
 from streams import metrics
 from streams.batch import Batch, Output, RowChange
 from streams.errors import RejoinderError
-from streams.processing.dead_letters import dead_letter
+from streams.processing.dead_letters import Refusals, dead_letter
 from streams.store.partition import Partition
 from streams.transport.member import TP
 from streams.transport.transaction import Transaction
@@ -47,6 +47,7 @@ class Committer:
         self._transaction = transaction
         self._cluster_name = cluster_name
         self._changelog = changelog
+        self._refusals = Refusals()
 
     def commit(self, works: Sequence[Work], metadata: Any) -> list[tuple[Work, RejoinderError]]:
         """
@@ -81,8 +82,10 @@ class Committer:
                     work.store.write(rows, end[-1] if end else work.store.position, work.batch.now_ms, work.spent)
                 except RejoinderError as exc:
                     behind.append((work, exc))
-            for refusal in work.batch.refusals:
-                metrics.DEAD_LETTERS.labels(refusal.reason).inc()
+        refusals = [refusal for work in works for refusal in work.batch.refusals]
+        for refusal in refusals:
+            metrics.DEAD_LETTERS.labels(refusal.reason).inc()
+        self._refusals.tell(refusals)
         return behind
 
     def _produce(self, work: Work, rows: Sequence[RowChange], markers: Counter[str]) -> list[int]:

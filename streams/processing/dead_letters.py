@@ -6,12 +6,20 @@ Header names are those of Kafka Streams' dead letter queue (KIP-1034), so that i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Final, cast
 
+import structlog
+
 from streams.batch import Headers, Output, Refusal
-from streams.headers import ERRORS, LEFT_OUT, REASON, TIMESTAMP, original_ms
+from streams.headers import ERRORS, LEFT_OUT, REASON, TIMESTAMP, about, original_ms
 from topology.topics import DEAD_LETTERS, EMAIL_COMMANDS
+
+log = structlog.get_logger(__name__)
+
+TOLD_EVERY_S: Final = 10.0
+"""Of each reason there is a line so often at most: a flood of what can't be handled is no flood of lines."""
 
 _DETAIL_CHARS_MAX: Final = 1_000
 _ORIGINAL_BYTES_MAX: Final = EMAIL_COMMANDS.record_bytes_max
@@ -41,3 +49,22 @@ def dead_letter(refusal: Refusal, cluster_name: Callable[[str], str]) -> Output:
         # Refused by the broker, it would abort the transaction of every worker that reads it.
         return Output(DEAD_LETTERS.name, record.key, None, [*about, (LEFT_OUT, b"%d" % size)])
     return Output(DEAD_LETTERS.name, record.key, record.value, [*headers, *about])
+
+
+class Refusals:
+    """Tells of committed refusals in the log: one of each reason, with how many more there were since its last line."""
+
+    def __init__(self) -> None:
+        self._told_s: dict[str, float] = {}
+        self._untold: dict[str, int] = {}
+
+    def tell(self, refusals: Iterable[Refusal]) -> None:
+        """Take *refusals*, which are in the dead letters now."""
+        for refusal in refusals:
+            now_s, reason = time.monotonic(), str(refusal.reason)
+            if now_s - self._told_s.get(reason, -TOLD_EVERY_S) < TOLD_EVERY_S:
+                self._untold[reason] = self._untold.get(reason, 0) + 1
+                continue
+            self._told_s[reason] = now_s
+            more = self._untold.pop(reason, 0)
+            log.warning("dead letter", reason=reason, more_before=more, **about(refusal.record))

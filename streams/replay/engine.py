@@ -80,7 +80,8 @@ class Replay:
         self._codec: Codec = registry.codec
         self._recording = recording
         self._manager = ProcessManager(
-            registry.codec, registry.resolve, policy or settings.policy, settings.partitions,
+            registry.codec, registry.resolve, policy or settings.policy,
+            recording.partition_count or settings.partitions,
             with_headers=False, resolve_stored=registry.resolve_stored,
         )  # fmt: skip
         self._not_judged: dict[str, int] = {}

@@ -83,6 +83,7 @@ class Recording:
     """
     Sorts what is added; a context that removes its files.
 
+    ``partition_count``: how many partitions the topics have; None of a file that doesn't say.
     ``kept_from_ms``: by output topic and partition, when what is there of it begins, if its beginning is gone.
     ``seen_ms``: when the inputs' ends were looked at. ``moving``: partition numbers that were being worked on then, of
     which outputs may be there without their inputs; none of a file, which is complete.
@@ -91,6 +92,7 @@ class Recording:
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="rejoinder-replay-")
         self._db = Rdict(str(Path(self._directory.name) / "records"), Options(raw_mode=True))
+        self.partition_count: int | None = None
         self.kept_from_ms: dict[tuple[str, int], int] = {}
         self.seen_ms = 0
         self.moving: set[int] = set()
@@ -142,16 +144,27 @@ class Recording:
     def _add_lines(self, lines: Iterable[bytes], path: Path) -> None:
         for number, line in enumerate(lines, 1):
             try:
-                if line.strip() and not line.startswith(_POLICY):
+                if line.startswith(_POLICY):
+                    self.partition_count = json.loads(line).get("partitions")
+                elif line.strip():
                     self.add(of_line(line))
             except ValueError as exc:
                 raise ConfigurationError(f"{path}, line {number}: {exc}") from exc
 
 
-def write_file(path: Path, records: Iterable[Record], policy: Policy) -> int:
-    """Write *records*, decided by *policy*, as `Recording.read_file` takes them; return how many."""
+def write_file(path: Path, records: Iterable[Record], policy: Policy, partition_count: int) -> int:
+    """
+    Write *records*, decided by *policy*, as `Recording.read_file` takes them; return how many.
+
+    Raises:
+        ConfigurationError: it can't be written.
+    """
     lines = [as_line(record) + "\n" for record in records]
-    path.write_text(json.dumps({"policy": policy._asdict()}) + "\n" + "".join(lines), encoding="utf-8")
+    first = json.dumps({"policy": policy._asdict(), "partitions": partition_count}) + "\n"
+    try:
+        path.write_text(first + "".join(lines), encoding="utf-8")
+    except OSError as exc:
+        raise ConfigurationError(f"{path} can't be written: {exc.strerror}") from exc
     return len(lines)
 
 

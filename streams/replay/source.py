@@ -40,6 +40,7 @@ def read_topics(settings: Settings, recording: Recording, since_ms: int | None =
     counts = Cluster(settings).partitions(READ)
     if missing := [topic.name for topic in READ if topic.name not in counts]:
         raise missing_topics(settings, missing)
+    recording.partition_count = counts[COMMANDS.name]
     recording.seen_ms = time.time_ns() // 1_000_000
     readers = {topic.name: TopicReader(settings, settings.topic(topic.name)) for topic in READ}
     positions = _positions(settings)

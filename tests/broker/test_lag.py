@@ -177,6 +177,17 @@ def test_seconds_are_the_age_of_the_first_record_that_is_not_committed(
     assert 0.0 == look()[name, 0].age_s
 
 
+def test_partition_without_a_position_or_a_record_is_no_time_behind(settings: Settings, look: Looks) -> None:
+    """Its lag isn't known, but nothing waits there."""
+    name = settings.topic(COMMANDS.name)
+    produce(settings, COMMANDS.name, dict.fromkeys(keys(40), b"x"))
+    for number in range(PARTITIONS):
+        one = look()[name, number]
+        assert (None, True) == (one.lag, one.age_s is not None and one.age_s < 60)
+    empty = look()[settings.topic(EMAIL_EVENTS.name), 0]
+    assert (None, 0, 0.0) == (empty.lag, empty.end, empty.age_s)
+
+
 def test_thresholds_are_exit_codes(settings: Settings, group: str) -> None:
     """2 over them, 0 under them; with JSON for programs, which is printed all the same."""
     produce(settings, COMMANDS.name, dict.fromkeys(keys(40), b"x"))
@@ -190,7 +201,7 @@ def test_thresholds_are_exit_codes(settings: Settings, group: str) -> None:
     (ours,) = [one for one in picture["groups"] if one["group"] == group]
     assert (40, "ERR", []) == (ours["lag"], ours["status"], ours["members"])
     for arguments in (["--max-lag", "3"], ["--max-age", "0s"], ["--fail"]):
-        result = _lag(settings, "--json", "--looks", "1", *arguments)
+        result = _lag(settings, "--json", "--looks", "2", "--every", "100ms", *arguments)
         assert isinstance(result.exception, Exception)
         assert 2 == getattr(result.exception, "exit_code", None), (arguments, result.output)
         assert json.loads(result.stdout)["groups"]

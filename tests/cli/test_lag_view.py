@@ -13,7 +13,7 @@ from streams.cli.arguments import spoken
 from streams.cli.lag import Limits, _show
 from streams.monitor.group_offsets import Found
 from streams.monitor.lag import History, Look, Member, Place
-from streams.overview import picture_of
+from streams.overview import picture_of, waiting_of
 
 NOW_MS: Final = 1_770_000_000_000
 MEMBER: Final = Member("id-1", "http://one:1", "/10.0.0.1")
@@ -63,7 +63,7 @@ def test_while_watching_what_is_over_is_told_in_every_look(capsys: pytest.Captur
 def test_groups_and_who_waits_are_below_the_table() -> None:
     """With what isn't known of them."""
     text = "\n".join(_shown(_picture(unanswered=["http://two:2 doesn't answer"])))
-    assert "shop-worker: ERR, lag 30, members: 1" in text
+    assert "shop-worker: ERR, lag unknown: there are partitions without a position, members: 1" in text
     assert "awaiting e-mail: 1,200 processes, the oldest for 1h 1m" in text
     assert "isn't all known: http://two:2 doesn't answer" in text
     assert "no process waits for anything" in "\n".join(_shown(_picture(steps=[])))
@@ -81,7 +81,7 @@ def test_picture_is_json() -> None:
     """With everything that the table has."""
     picture = _picture()
     assert picture == json.loads(json.dumps(picture))
-    assert (0, 35.0, 30) == (
+    assert (0, 35.0, None) == (
         picture["groups"][0]["partitions"][0]["partition"],
         picture["groups"][0]["partitions"][0]["rate"],
         picture["groups"][0]["lag"],
@@ -115,6 +115,27 @@ def test_wait_that_is_not_known_is_over_any_threshold() -> None:
     """A worker that doesn't answer may have the very order that waits."""
     picture = _picture(steps=[], unanswered=["http://two:2 doesn't answer"])
     assert ["who waits isn't known: http://two:2 doesn't answer"] == Limits(None, None, 9e9, status=False).over(picture)
+
+
+def test_nobody_reads() -> None:
+    """A group without a member is over the limit of ``--fail``, whatever its status was; nobody is well so."""
+    picture = _picture()
+    picture["groups"][0] |= {"members": [], "status": "OK"}
+    assert ["shop-worker has no member"] == Limits(None, None, None, status=True).over(picture)
+    assert "no member" in "\n".join(_shown(picture))
+    picture["groups"][0] |= {"members": [MEMBER._asdict()], "status": None}
+    (over,) = Limits(None, None, None, status=True).over(picture)
+    assert "too few looks" in over
+
+
+def test_partition_of_nobody_is_not_known_to_wait_for_nothing() -> None:
+    """Its rows are at no worker that could be asked."""
+    look = Look(NOW_MS, 5, 5, 5, None, 0.0)
+    looks = {Place("shop-worker", topic, number): look for topic in ("commands", "details") for number in (0, 2)}
+    looks[Place("shop-worker", "commands", 1)] = look._replace(member=MEMBER)
+    looks[Place("shop-email", "mails", 3)] = look
+    waiting, unanswered = waiting_of(Found(looks, {"shop-worker": [MEMBER]}), "shop-worker", {})
+    assert ([], ["no worker has partition 0, 2"]) == (waiting, unanswered)
 
 
 @pytest.mark.parametrize(

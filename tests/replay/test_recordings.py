@@ -12,9 +12,10 @@ import pytest
 
 from streams import settings as settings_module
 from streams.batch import Record
+from streams.errors import ConfigurationError
 from streams.registry import open_registry
 from streams.replay.engine import BEGUN_BEFORE, DETAILS_BEFORE, LATER, OVERDUE, Replay, Result
-from streams.replay.recording import Recording, as_line, of_line, policy_of
+from streams.replay.recording import Recording, as_line, of_line, policy_of, write_file
 from streams.settings import Settings
 from topology.policy import Policy
 from topology.topics import COMMANDS, DETAILS, EMAIL_COMMANDS, EMAIL_EVENTS, OUTCOMES
@@ -25,7 +26,6 @@ NOT_FOUND = Path(__file__).parent / "recordings" / "not_found.jsonl"
 
 
 def _settings() -> Settings:
-    # Where the recordings' keys lie is a matter of their topics; these are of 4 partitions.
     return settings_module.load(partitions=4)
 
 
@@ -125,3 +125,19 @@ def test_deadline_that_would_pass_later_is_counted() -> None:
     """With a longer backoff the query that was recorded isn't due at its time."""
     policy = policy_of(NOT_FOUND)._replace(retry_first_ms=600_000)
     assert 1 == _replayed(_records(NOT_FOUND), policy).not_judged[LATER]
+
+
+def test_file_says_how_many_partitions_there_were(tmp_path: Path) -> None:
+    """Whatever they are here: every key would lie in a wrong one."""
+    chosen = settings_module.load(partitions=24)
+    path = tmp_path / "exported.jsonl"
+    write_file(path, _records(SENT), policy_of(SENT), 4)
+    with Recording() as recording:
+        recording.read_file(path)
+        assert [] == Replay(chosen, open_registry(chosen), recording, policy_of(path)).run().differences
+
+
+def test_file_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+    """With what the system says."""
+    with pytest.raises(ConfigurationError, match=r"nowhere.*can't be written: No such file or directory"):
+        write_file(tmp_path / "nowhere" / "x.jsonl", [], Policy(), 4)

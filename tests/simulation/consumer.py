@@ -168,8 +168,9 @@ class Consumer:
             gone = sorted(self._owned)
             self._world.trace(f"{self._life.name}: lost {_short(gone)}")
             self._world.happens("partitions lost")
-            self._lost = False
             on_lost(self, _for_client(gone))
+            # It joins again when all is given up, and not before.
+            self._lost = False
         elif self._target is not None and (gone := sorted(self._owned - self._target)):
             self._world.trace(f"{self._life.name}: revoked {_short(gone)}")
             self._world.happens("partitions revoked")

@@ -266,6 +266,7 @@ _PATCHES: Final[dict[str, dict[str, Any]]] = {
     "streams.store.restore": {"threading": _THREADING, "time": Time, "log": Log()},
     "streams.store.partition": {"Rdict": Database, "shutil": Shutil, "log": Log()},
     "streams.processing.end_offsets": {"AdminClient": AdminClient, "time": Time, "log": Log()},
+    "streams.processing.dead_letters": {"time": Time, "log": Log()},
     "streams.processing.session": {"time": Time, "log": Log()},
     "streams.processing.clock": {"log": Log()},
     "streams.services.email.service": {"asyncio": Asyncio, "log": Log()},

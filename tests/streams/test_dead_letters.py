@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
+from structlog.testing import capture_logs
+
 from streams.batch import Headers, Record, Refusal
-from streams.processing.dead_letters import dead_letter
+from streams.processing import dead_letters
+from streams.processing.dead_letters import TOLD_EVERY_S, Refusals, dead_letter
 from topology.topics import DEAD_LETTERS
 
 RECORD = Record("order-confirmation.commands", 3, 42, 1_770_000_000_000, b"key", b"\0raw", [("trace", b"x")])
@@ -59,3 +65,18 @@ def test_record_that_is_too_large_goes_without_its_value() -> None:
     assert (b"key", None) == (letter.key, letter.value)
     left_out = dict(letter.headers)["rejoinder.left-out-bytes"]
     assert len(huge.value or b"") + len("tracex") == int(left_out)
+
+
+def test_flood_is_one_line_of_each_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By which the record is found, and how many more there were."""
+    now_s = 1_000.0
+    monkeypatch.setattr(dead_letters, "time", SimpleNamespace(monotonic=lambda: now_s))
+    refusals = Refusals()
+    with capture_logs() as lines:
+        refusals.tell([Refusal(RECORD, "null", "")] * 500 + [Refusal(RECORD, "truncated", "")])
+        now_s += TOLD_EVERY_S
+        refusals.tell([Refusal(RECORD._replace(offset=43), "null", "")])
+    assert [("null", 0, 42), ("truncated", 0, 42), ("null", 499, 43)] == [
+        (line["reason"], line["more_before"], line["offset"]) for line in lines
+    ]
+    assert {("dead letter", "key")} == {(line["event"], line["order_id"]) for line in lines}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Final
@@ -9,9 +10,10 @@ from typing import Any, Final
 import pytest
 from confluent_kafka import TopicPartition
 
-from streams.monitor.group_offsets import times_of
+from streams.errors import Unavailable
+from streams.monitor.group_offsets import GroupLooker, times_of
 from streams.monitor.lag import History, Look, Member, Place, Status, status_of
-from streams.monitor.lag_watch import Watched
+from streams.monitor.lag_watch import LagWatch, Watched
 from topology.policy import DAY_MS
 
 NOW_MS: Final = 1_770_000_000_000
@@ -173,3 +175,20 @@ def test_each_partition_is_told_of_by_one_member() -> None:
     assert [0, 2] == [place.partition for place in watched.told_by("http://one:1")]
     assert [1] == [place.partition for place in watched.told_by("http://two:2")]
     assert [] == list(watched.told_by("http://three:3"))
+
+
+def test_watch_that_never_saw_anything_grows_old() -> None:
+    """As one whose looks fail by now: the alert for it needs no first success."""
+
+    def fail() -> GroupLooker:
+        raise Unavailable("nobody answers")
+
+    watch = LagWatch(fail, 0.01)
+    watch.start()
+    try:
+        first = watch.age_s
+        time.sleep(0.05)
+        assert watch.last is None
+        assert 0.05 <= watch.age_s - first < 60
+    finally:
+        watch.stop()

@@ -249,6 +249,12 @@ def test_no_order_is_named_where_orders_are_not_served(cluster: Cluster, monkeyp
 # The verdict.
 
 
+def _of(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return what *changes* say of a member, which are taken out."""
+    found = {"held": changes.pop("held", [])}
+    return found | ({"partitions": changes.pop("partitions")} if "partitions" in changes else {})
+
+
 def _picture(**changes: Any) -> dict[str, Any]:
     partition = {
         "topic": "commands", "partition": 0, "status": "OK", "seconds": 0.0, "hanging_s": 0.0, "unstable": 0,
@@ -257,7 +263,7 @@ def _picture(**changes: Any) -> dict[str, Any]:
         "group": "shop-worker",
         "status": "OK",
         "lag": 1_200,
-        "members": [{"client_id": "http://one:1", "status": STATUS | {"held": changes.pop("held", [])}}],
+        "members": [{"client_id": "http://one:1", "status": STATUS | _of(changes)}],
         "partitions": [partition | changes.pop("partition", {})],
     }
     return {
@@ -288,6 +294,13 @@ def _picture(**changes: Any) -> dict[str, Any]:
             "look",
             "not faster than records come: lag 1,200",
             "more processes",
+        ),
+        ({"partitions": {"3": "held"}}, "bad", "holds partition 3: it doesn't know where to read", "its log"),
+        (
+            {"group": {"status": "ERR", "lag": None}, "partition": {"status": "STALL"}},
+            "bad",
+            "1 partitions are STALL, lag unknown",
+            "phases",
         ),
         ({"waiting": [{"step": "awaiting details", "oldest_s": WAIT_S * 2}]}, "look", "2.0 hours", "--older-than 1h"),
         (

@@ -2,7 +2,7 @@
 
 import { badge, glyphOf, kindOf } from "./badge.js";
 import { el } from "./dom.js";
-import { count, rate, span } from "./words.js";
+import { count, rate, span, sumOf } from "./words.js";
 
 const HEADS = ["Committed", "Last stable", "End", "Lag", "Unstable", "Behind", "Read", "ETA"];
 const LEVELS = [0, 1, 100, 10_000]; // Offsets from which a cell is fuller.
@@ -14,14 +14,14 @@ export function lag(picture) {
       ? Map.groupBy(group.partitions, (at) => at.topic)
       : group.partitions.reduce((map, at) => map.set(at.topic, [...(map.get(at.topic) ?? []), at]), new Map());
     return el("div", { class: "group" },
-      el("h3", null, group.group, " ", badge(group.status ?? "…"), " ",
+      el("h3", null, group.group, " ", group.members.length ? badge(group.status ?? "…") : badge("bad", "no member"), " ",
         el("span", { class: "hint" }, `lag ${count(group.lag)}`)),
       [...topics].map(([topic, partitions]) => ofTopic(group, topic, partitions)));
   });
 }
 
 function ofTopic(group, topic, partitions) {
-  const sum = partitions.reduce((all, at) => all + (at.lag ?? 0), 0);
+  const sum = sumOf(partitions.map((at) => at.lag));
   const oldest = Math.max(...partitions.map((at) => at.seconds));
   const hanging = partitions.filter((at) => at.hanging_s > 0).length;
   return el("details", { class: "topic-lag" },
@@ -30,7 +30,7 @@ function ofTopic(group, topic, partitions) {
       el("span", { class: "strip", "aria-hidden": "true" }, partitions.map(cell)),
       el("span", { class: "figures" },
         el("span", null, `lag ${count(sum)}`),
-        el("span", { class: "hint" }, sum ? `${span(oldest)} behind` : "all read"),
+        el("span", { class: "hint" }, sum === 0 ? "all read" : sum === null ? "without a position" : `${span(oldest)} behind`),
         hanging ? badge("look", `${count(hanging)} held back`) : null)),
     el("div", { class: "scrolls", role: "region", "aria-label": `${topic} by partition, ${group.group}`, tabindex: 0 },
       el("table", null,

@@ -2,7 +2,7 @@
 
 import { badge, glyphOf } from "./badge.js";
 import { el } from "./dom.js";
-import { count, counted, span, time, when } from "./words.js";
+import { count, counted, span, sumOf, time, when } from "./words.js";
 
 const TITLES = { well: "All is well", look: "Worth a look", bad: "Needs you now" };
 
@@ -34,13 +34,15 @@ export function findings(picture) {
 }
 
 export function figures(picture) {
-  const lag = picture.groups.reduce((sum, group) => sum + group.lag, 0);
-  const waiting = picture.waiting.reduce((sum, step) => sum + step.processes, 0);
+  const lag = sumOf(picture.groups.map((group) => group.lag));
+  const waiting = count(sumOf(picture.waiting.map((step) => step.processes)));
   const letters = picture.dead_letters.by_reason;
   const failures = picture.failures;
   const list = [
     ["Lag", count(lag), "offsets behind, all groups"],
-    ["Waiting", count(waiting), "processes owed an answer"],
+    picture.unanswered.length
+      ? ["Waiting", `≥ ${waiting}`, "not all workers tell"]
+      : ["Waiting", waiting, "processes owed an answer"],
     ["Failed", count(failures.error ? null : failures.count), failures.since ? `since ${when(failures.since)}` : "not told"],
     ["Dead letters", count(letters ? total(letters) : null), `last ${picture.dead_letters.since}`],
   ];
@@ -63,7 +65,7 @@ export function waiting(picture) {
   const rows = picture.steps.map((title) => {
     const step = steps.get(title);
     return el("tr", { class: step ? null : "nothing" }, el("th", { scope: "row" }, title),
-      el("td", { class: "number" }, count(step?.processes ?? 0)),
+      el("td", { class: "number" }, step ? count(step.processes) : picture.unanswered.length ? "?" : "0"),
       el("td", { class: "number" }, step ? span(step.oldest_s) : "–"));
   });
   return [

@@ -8,6 +8,11 @@ export function count(value) {
   return value === null || value === undefined ? "–" : whole.format(value);
 }
 
+/** Return the sum of *values*; null if one of them isn't known. */
+export function sumOf(values) {
+  return values.includes(null) ? null : values.reduce((sum, value) => sum + value, 0);
+}
+
 /** Return a rate by the second. */
 export function rate(value) {
   if (value === null || value === undefined) return "–/s";
