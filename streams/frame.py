@@ -42,7 +42,6 @@ from streams.store.partition import Partition
 from streams.store.restore import Restorer
 from streams.transport import config
 from streams.transport.acls import check_rights
-from streams.transport.agreement import Agreement
 from streams.transport.driver import Consumer
 from streams.transport.member import GroupOffsets, Listener, Member
 from streams.transport.sample import check_keys
@@ -305,8 +304,7 @@ class App(faust.App):
         return self.session
 
     def _open_member(self, listener: Listener) -> Member:
-        agreement = Agreement(config.common(self.settings), self.group)
-        return Member(config.member(self.settings, self.group), self._names, listener, agreement)
+        return Member(config.member(self.settings, self.group), self._names, listener)
 
     @property
     def driver(self) -> Consumer:

@@ -7,7 +7,6 @@ Everything here runs in one thread. librdkafka calls back about rebalances only 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -16,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.batch import Record
 from streams.errors import ConfigurationError, Unavailable
-from streams.transport.agreement import Agreement
+from streams.transport.heartbeats import Heartbeats
 from streams.transport.messages import headers_of
 from streams.transport.transaction import SessionOver
 
@@ -38,8 +37,6 @@ _FORBIDDEN: Final = frozenset(
 
 _GIVEN_UP: Final = "Failed to fetch committed offset"
 """What librdkafka 2.16 says, by nothing but this text, when it gives up a question for committed positions."""
-
-_librdkafka = logging.getLogger("librdkafka")
 
 
 class TP(NamedTuple):
@@ -79,22 +76,15 @@ class Member:
     A member of the group that *config* names.
 
     *topics*: what it subscribes to, declared names to the cluster's. Only here and in the commit are both known.
-    *agreement*: who sees to it that the coordinator and we mean the same partitions; the classic protocol needs nobody.
     """
 
-    def __init__(
-        self,
-        config: dict[str, Any],
-        topics: Mapping[str, str],
-        listener: Listener,
-        agreement: Agreement | None = None,
-    ) -> None:
+    def __init__(self, config: dict[str, Any], topics: Mapping[str, str], listener: Listener) -> None:
         self._listener = listener
         self._cluster_names = dict(topics)
         self._declared_names = {cluster: declared for declared, cluster in topics.items()}
         self._eager = config["group.protocol"] == "classic"
-        self._agreement = None if self._eager else agreement
-        self._consumer = Consumer(config, logger=self._agreement or _librdkafka)
+        self._heartbeats = Heartbeats()
+        self._consumer = Consumer(config, logger=self._heartbeats)
         self._owned: set[TP] = set()
         self._gone: set[TP] = set()
         """Revoked or lost in the poll under way."""
@@ -112,14 +102,13 @@ class Member:
         Return what has come, at most *records_max* (2 or more), waiting up to *timeout_s* for the first.
 
         Raises:
-            SessionOver: the membership ended, or isn't what the coordinator thinks that it is.
+            SessionOver: the membership ended, or may not be what the coordinator thinks that it is.
             ConfigurationError: the broker refuses us.
         """
         # The first is waited for, and then no longer than for what has come already: a batch grows with the load.
         # Any: the stubs say that all parts of a message may be None, which holds for errors only.
         self._gone.clear()
-        if self._agreement is not None:
-            self._agreement.check(self._consumer)
+        self._heartbeats.check()
         first: Any = self._consumer.poll(timeout_s)
         messages: list[Any] = [first, *self._consumer.consume(records_max - 1, 0)] if first is not None else []
         names = self._declared_names
@@ -216,6 +205,7 @@ class Member:
     # Rebalance. Callbacks come with empty lists too, and want to be answered all the same.
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._heartbeats.heard()
         new = frozenset(self._from_kafka(partitions))
         if self._eager:
             consumer.assign(partitions)
@@ -227,11 +217,13 @@ class Member:
         self._listener.assigned(new)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._heartbeats.heard()
         gone = frozenset(self._from_kafka(partitions))
         self._listener.revoked(gone)
         self._unassign(consumer, partitions, gone)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._heartbeats.heard()
         gone = frozenset(self._from_kafka(partitions))
         self._listener.lost(gone)
         self._unassign(consumer, partitions, gone)

@@ -27,7 +27,6 @@ from streams.store.options import StoreOptions
 from streams.store.partition import Partition
 from streams.store.restore import Restorer
 from streams.transport import config
-from streams.transport.agreement import Agreement
 from streams.transport.driver import SessionThread
 from streams.transport.member import TP, GroupOffsets, Member
 from streams.transport.partitioner import partition_of
@@ -150,9 +149,7 @@ def open_session(
     return WatchedSession(
         INPUTS,
         Transactional(function, settings.batch_records),
-        lambda listener: Member(
-            config.member(settings, group), names, listener, Agreement(config.common(settings), group)
-        ),
+        lambda listener: Member(config.member(settings, group), names, listener),
         transaction,
         Committer(transaction, settings.topic, changelog),
         lambda stable: Restorer(config.common(settings), changelog, open_partition, stable),

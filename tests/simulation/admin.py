@@ -97,28 +97,6 @@ class AdminClient:
         kept = {"delete.retention.ms": SimpleNamespace(value=str(self._world.plan.tombstones_kept_ms))}
         return {resource: Future(lambda: kept, request_timeout) for resource in resources}
 
-    def describe_consumer_groups(self, groups: list[str], request_timeout: float) -> dict[str, Future]:
-        """Return the members, and what the coordinator has told them to own."""
-        self._world.point("admin.group")
-
-        group = self._broker.group
-
-        def assignment(places: set[Place]) -> SimpleNamespace:
-            return SimpleNamespace(topic_partitions=[TopicPartition(*place) for place in sorted(places)])
-
-        def answer() -> Any:
-            members = [
-                SimpleNamespace(
-                    member_id=member.id,
-                    assignment=assignment(member.assigned | member.revoking),
-                    target_assignment=assignment(group.target[member.id]),
-                )
-                for member in group.members.values()
-            ]
-            return SimpleNamespace(members=members)
-
-        return {name: Future(answer, request_timeout) for name in groups}
-
     def list_offsets(
         self, asked: dict[TopicPartition, Any], isolation_level: Any, request_timeout: float
     ) -> dict[TopicPartition, Future]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from streams.transport.agreement import COORDINATOR
+from streams.transport.heartbeats import TIMED_OUT
 from tests.simulation.group import GroupRefusal
 from tests.simulation.kernel import Fiber, the_world
 from tests.simulation.log import Log, Place
@@ -244,7 +244,7 @@ class Consumer:
         world.point(name)
         if self._deafened:
             self._deafened = False
-            self._logger.log(5, "%s [%s] %s", "REQTMOUT", self._member_id, f"{COORDINATOR}: an answer is lost")
+            self._logger.log(5, "%s [%s] %s", "REQTMOUT", self._member_id, TIMED_OUT)
         if self._callbacks is not None and timeout_s:
             world.plan.polled(life)
             self._deciding = False

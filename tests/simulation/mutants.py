@@ -22,7 +22,7 @@ from streams.services.email.notes import Note, Notes
 from streams.settings import InDoubt
 from streams.store.changelog import Bounds, Changelog
 from streams.store.partition import _CHECKPOINT, Checkpoint, Partition, _encoded
-from streams.transport.agreement import Agreement
+from streams.transport.heartbeats import Heartbeats
 from streams.transport.member import TP, GroupOffsets, Polled
 from streams.transport.transaction import Aborted, Transaction
 from tests.simulation.kernel import the_world
@@ -111,7 +111,7 @@ def _no_wait(self: GroupOffsets, partitions: Sequence[TP], timeout_s: float) -> 
     """Ask nobody."""
 
 
-def _no_check(self: Agreement, consumer: Any) -> None:
+def _no_check(self: Heartbeats) -> None:
     """Believe that what the coordinator said was heard."""
 
 
@@ -141,7 +141,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "restore to the stable end only": lambda: patch.object(Changelog, "bounds", _stable_bounds),
     "store behind its changelog goes on": lambda: patch.object(Committer, "commit", _behind_is_fine),
     "positions without the group's fence": lambda: patch.object(Transaction, "commit", _positions_without_fence),
-    "lost answers to heartbeats unnoticed": lambda: patch.object(Agreement, "check", _no_check),
+    "lost answers to heartbeats unnoticed": lambda: patch.object(Heartbeats, "check", _no_check),
     "mail without a note": lambda: patch.object(Notes, "write", _no_note),
     "another machine's mail taken for unsent": lambda: patch.object(ledger, "_left_sending", _left_sending),
     "claim moves the position": lambda: patch.object(logic, "first_positions", _last_positions),

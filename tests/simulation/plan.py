@@ -46,7 +46,6 @@ KINDS: Final = (*AT_POINTS, *ERRORS, *DISK, *AT_INSTANTS)
 
 POINTS: Final = (
     "admin.describe",
-    "admin.group",
     "admin.offsets",
     "consumer.assign",
     "consumer.close",

@@ -30,7 +30,6 @@ from streams.store.options import StoreOptions
 from streams.store.partition import Partition
 from streams.store.restore import Restorer
 from streams.transport import config
-from streams.transport.agreement import Agreement
 from streams.transport.driver import SessionThread
 from streams.transport.member import GroupOffsets, Member
 from streams.transport.transaction import SessionOver, Transaction
@@ -206,7 +205,7 @@ class Worker(Life):
         self.session = WatchedSession(
             self.inputs,
             self.logic,
-            lambda listener: Member(self.configs.member, names, listener, Agreement(self.configs.common, group)),
+            lambda listener: Member(self.configs.member, names, listener),
             transaction,
             Committer(transaction, settings.topic, changelog),
             lambda stable: Restorer(self.configs.common, changelog, self._open_partition, stable),

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from streams.local.kafka import LocalKafka
-from streams.transport import agreement
+from streams.transport import heartbeats
 from tests.broker.harness import PARTITIONS, Worker, settings_for, wait_for
 from tests.chaos.proxy import Proxy
 
@@ -24,9 +24,9 @@ HELD: Final = 2
 @pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "unnoticed, for comparison"])
 def test_word_to_hand_over_is_lost(noticed: bool, kafka: LocalKafka, proxy: Proxy, unique: str, tmp_path: Path) -> None:
     """
-    Without a look at what the coordinator thinks, half of the partitions stood still for five minutes.
+    Unnoticed, half of the partitions would stand still for five minutes.
 
-    Where that comparison fails, librdkafka has learned to repeat itself, and `streams.transport.agreement` may go.
+    Where that comparison fails, librdkafka has learned to repeat itself, and `streams.transport.heartbeats` may go.
     """
 
     def held() -> int:
@@ -35,8 +35,7 @@ def test_word_to_hand_over_is_lost(noticed: bool, kafka: LocalKafka, proxy: Prox
     before = proxy.counts()[f"held {CONSUMER_GROUP_HEARTBEAT}"]
     behind = settings_for(proxy.bootstrap_servers, unique, instance_id="first", web_host="behind")
     with (
-        patch.object(agreement, "QUIET_S", 0.5 if noticed else 1_000.0),
-        patch.object(agreement, "EVERY_S", 0.5),
+        patch.object(heartbeats, "QUIET_S", heartbeats.QUIET_S if noticed else 1_000.0),
         Worker(behind, tmp_path / "first") as first,
     ):
         wait_for(lambda: len(first.running()) == PARTITIONS, "the first has all", 30)
