@@ -7,6 +7,7 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -15,13 +16,28 @@ import pytest
 
 from streams.demo.system import RoleProcess, System
 from streams.local.kafka import LocalKafka
+from streams.transport.partitioner import partition_of
 from tests.broker.harness import PARTITIONS, wait_for
 from tests.broker.test_system import World, running
-from topology.topics import TOPICS
+from topology.topics import COMMANDS, TOPICS
 
 pytestmark = pytest.mark.system
 
 AWAITING_EMAIL = "awaiting e-mail"
+BUG = """
+import os
+from streams.processing.process_manager import ProcessManager
+
+_open = ProcessManager._open
+
+def fail(self, batch, record, *rest):
+    if record.key == os.environ["BUG_AT"].encode():
+        raise ZeroDivisionError
+    return _open(self, batch, record, *rest)
+
+ProcessManager._open = fail
+"""
+"""A release that fails on one order: Python runs it before anything else in each process that finds it on its path."""
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +173,37 @@ def test_skip_refuses_where_nothing_is_held(world: World, system: System) -> Non
     for wrong in ("order-confirmation.commands/0", "order-confirmation.events/0/1", "x/0/1"):
         result = world.rejoinder("skip", wrong)
         assert "no record of an input" in str(result.exception)
+
+
+def test_bug_at_three_in_the_morning(kafka: LocalKafka, tmp_path: Path) -> None:
+    """Seen in `status`, explained by `explain`, passed by `skip`: the orders behind it get their mails."""
+    world = World(kafka, tmp_path / "world", f"bug-{uuid.uuid4().hex[:8]}")
+    world.seed(100)
+    orders = world.orders(100)
+    numbers = [partition_of(order_id.encode(), PARTITIONS) for order_id in orders]
+    first, *behind = [order_id for order_id, number in zip(orders, numbers, strict=True) if number == 1]
+    (tmp_path / "sitecustomize.py").write_text(BUG, encoding="utf-8")
+    world.environment |= {"PYTHONPATH": str(tmp_path), "BUG_AT": first}
+    with running(world):
+        world.command([first])
+        email_ids = world.command(behind)
+        record = f"{COMMANDS.name}/1/0"
+
+        def held() -> bool:
+            return f"held at {record}" in world.rejoinder("status").stdout
+
+        wait_for(held, "the record is held", 60)
+        explained = world.rejoinder("explain", first)
+        assert 1 == getattr(explained.exception, "exit_code", None)
+        for said in (f"still to be read; its partition is held at {record}", f"{COMMANDS.name}/1 has "):
+            assert said in str(explained.exception)
+        assert not world.mails(email_ids)
+        skipped = world.rejoinder("skip", record)
+        assert (0, True) == (skipped.exit_code, f"{record} is skipped" in skipped.stdout), skipped.exception
+        world.wait_for_mails(email_ids)
+        assert not held()
+        again = world.rejoinder("skip", record)
+        assert 1 == getattr(again.exception, "exit_code", None)
+    listed = world.rejoinder("dead-letters", "list", "--json")
+    (letter,) = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert ("skipped", first) == (letter["reason"], letter["key"])
