@@ -15,7 +15,19 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
-from topology.topics import COMMANDS, EMAIL_COMMANDS, LEDGER_CHANGELOG, OUTCOMES, TOPICS, Participant, Topic
+from topology.topics import (
+    COMMANDS,
+    DEAD_LETTERS,
+    DETAILS,
+    EMAIL_COMMANDS,
+    EMAIL_EVENTS,
+    LEDGER_CHANGELOG,
+    OUTCOMES,
+    QUERIES,
+    TOPICS,
+    Participant,
+    Topic,
+)
 
 
 class Resource(Enum):
@@ -58,9 +70,14 @@ class Role(Enum):
     """Looks, and changes nothing: `rejoinder explain`, `status`, `topics diff`, lag, dead letters, mails in doubt."""
     REDRIVER = "redriver"
     """Puts dead letters back, so may write to every input; says what becomes of mails in doubt, so may read them."""
+    AUDITOR = "auditor"
+    """Reads what came and what came of it, addresses too, and changes nothing: `rejoinder replay`, `export`."""
     DEPLOYER = "deployer"
     """`rejoinder topics apply`."""
 
+
+RECORDED: Final = (COMMANDS, DETAILS, EMAIL_EVENTS, QUERIES, EMAIL_COMMANDS, OUTCOMES, DEAD_LETTERS)
+"""The process manager's inputs and outputs: what is replayed."""
 
 SERVICES: Final = {
     Role.WORKER: Participant.PROCESS_MANAGER,
@@ -105,8 +122,8 @@ def grants(role: Role, application_id: str, topic_prefix: str = "") -> list[Gran
         case Role.DEPLOYER:
             # Setting a position is a commit.
             found.extend(Grant(Resource.GROUP, f"{application_id}-{one.value}", Operation.READ) for one in SERVICES)
-        case Role.OPERATOR:
-            # The services', and one to read dead letters with: librdkafka asks who coordinates it.
+        case Role.OPERATOR | Role.AUDITOR:
+            # The services', and one to read topics with: librdkafka asks who coordinates it.
             found.append(Grant(Resource.GROUP, f"{application_id}-", Operation.DESCRIBE, prefixed=True))
         case Role.REDRIVER:
             found.append(Grant(Resource.GROUP, f"{application_id}-", Operation.DESCRIBE, prefixed=True))
@@ -125,8 +142,8 @@ def _on_topic(role: Role, topic: Topic) -> list[Operation]:
             return [*operations, Operation.DESCRIBE_CONFIGS] if operations else []
         case Role.SOURCE:
             return [Operation.WRITE] if topic is COMMANDS else []
-        case Role.READER:
-            return [Operation.READ] if topic is OUTCOMES else []
+        case Role.READER | Role.AUDITOR:
+            return [Operation.READ] if topic in ((OUTCOMES,) if role is Role.READER else RECORDED) else []
         case Role.OPERATOR:
             return [_look(topic), Operation.DESCRIBE_CONFIGS]
         case Role.REDRIVER:

@@ -16,6 +16,7 @@ from streams.transport.messages import headers_of
 from streams.transport.partitioner import partition_of
 from streams.transport.reading import Span, TopicReader
 from streams.transport.topics import ROLES, Cluster, missing_topics, partitions_of
+from topology.acls import Role
 from topology.topics import COMMANDS, Topic
 
 
@@ -42,7 +43,7 @@ def read_topics(settings: Settings, recording: Recording, since_ms: int | None =
         raise missing_topics(settings, missing)
     recording.partition_count = counts[COMMANDS.name]
     recording.seen_ms = time.time_ns() // 1_000_000
-    readers = {topic.name: TopicReader(settings, settings.topic(topic.name)) for topic in READ}
+    readers = {topic.name: TopicReader(settings, settings.topic(topic.name), Role.AUDITOR) for topic in READ}
     positions = _positions(settings)
     spans = {
         topic.name: readers[topic.name].spans(counts[topic.name], since_ms=since_ms, stable=True) for topic in READ
@@ -84,7 +85,7 @@ def of_order(settings: Settings, order_id: str) -> Iterator[Record]:
     key = order_id.encode()
     partition = partition_of(key, partitions_of(settings, COMMANDS))
     for topic in READ:
-        reader = TopicReader(settings, settings.topic(topic.name))
+        reader = TopicReader(settings, settings.topic(topic.name), Role.AUDITOR)
         spans = reader.spans(partition + 1, stable=True)
         for message in reader.read({partition: spans[partition]}):
             if message.key() == key:

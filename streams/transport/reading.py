@@ -12,7 +12,7 @@ from confluent_kafka.admin import OffsetSpec
 from streams.errors import Unavailable
 from streams.settings import Settings
 from streams.transport import config
-from streams.transport.refusals import Admin
+from streams.transport.refusals import FORBIDDEN, Admin
 from topology.acls import Role
 
 ANSWER_S: Final = 15.0
@@ -46,15 +46,16 @@ class Span(NamedTuple):
 
 class TopicReader:
     """
-    Reads committed records of the topic that the cluster calls *topic*.
+    Reads committed records of the topic that the cluster calls *topic*, by the right of *role*.
 
     Raises from all methods:
         Unavailable: no broker answers in time, or not with what was asked for.
         ConfigurationError: they don't let us in, or don't let us read it.
     """
 
-    def __init__(self, settings: Settings, topic: str) -> None:
+    def __init__(self, settings: Settings, topic: str, role: Role = Role.OPERATOR) -> None:
         self._settings = settings
+        self._role = role
         self._topic = topic
         self._admin = Admin(settings)
 
@@ -83,7 +84,7 @@ class TopicReader:
         return {tp.partition: int(self._answer(future).offset) for tp, future in found.items()}
 
     def _answer(self, future: Any) -> Any:
-        return self._admin.result(future, ANSWER_S * 2, Role.OPERATOR)
+        return self._admin.result(future, ANSWER_S * 2, self._role)
 
     def _unavailable(self, why: str) -> Unavailable:
         return Unavailable(f"{self._topic} at {self._settings.bootstrap_servers} can't be read: {why}; try again")
@@ -106,6 +107,8 @@ class TopicReader:
                     if message.error() is None:
                         if message.offset() < left.get(message.partition(), 0):
                             yield message
+                    elif message.error().code() in FORBIDDEN:
+                        raise self._admin.errors.failure(self._settings, message.error(), self._role)
                     elif message.error().code() != KafkaError._PARTITION_EOF:
                         raise self._unavailable(message.error().str())
                     # At the end of a partition the position has passed the transaction markers.

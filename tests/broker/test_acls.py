@@ -235,11 +235,11 @@ def test_nobody_may_do_all_of_what_another_may() -> None:
 
 
 def test_only_those_who_must_read_commands_and_details() -> None:
-    """Customers' data is read by the services that work on it, and by who sets positions."""
+    """Customers' data is read by the services that work on it, by who sets positions, and by who replays it."""
     for topic in TOPICS:
         readers = {role for role in Role if allows(grants(role, "app"), Resource.TOPIC, topic.name, Operation.READ)}
         services = {role for role, participant in SERVICES.items() if topic.consumer is participant}
-        assert services == readers - {Role.DEPLOYER, Role.READER, Role.OPERATOR, Role.REDRIVER}
+        assert services == readers - {Role.DEPLOYER, Role.READER, Role.OPERATOR, Role.REDRIVER, Role.AUDITOR}
 
 
 # The command.

@@ -321,6 +321,10 @@ def test_commands_work_with_just_the_granted_rights(world: World) -> None:
         ran = rejoinder(command, world.environment(Role.OPERATOR))
         assert 0 == ran.returncode, ran.stderr + ran.stdout
         assert not CANARY.search(ran.stdout + ran.stderr)
+    ran = rejoinder(["replay", "--from-topics"], world.environment(Role.AUDITOR))
+    assert (0, True) == (ran.returncode, "different       0" in ran.stdout), ran.stderr + ran.stdout
+    ran = rejoinder(["replay", "--from-topics"], world.environment(Role.OPERATOR))
+    assert (2, True) == (ran.returncode, "--role auditor" in ran.stderr), ran.stderr + ran.stdout
     ran = rejoinder(["doubtful", "resend", "--all"], world.environment(Role.REDRIVER))
     assert (0, True) == (ran.returncode, "0 told" in ran.stdout), ran.stderr
 

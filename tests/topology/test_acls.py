@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from streams.replay.recording import READ as READ_BY_REPLAY
 from topology.acls import SERVICES, Grant, Operation, Resource, Role, allows, grants
 from topology.topics import (
     COMMANDS,
@@ -57,6 +58,13 @@ def test_operator_changes_nothing() -> None:
     assert set() == {topic for topic in TOPICS if may(Role.OPERATOR, WRITE, topic)}
     assert set(TOPICS) == {topic for topic in TOPICS if may(Role.OPERATOR, DESCRIBE, topic)}
     assert {DEAD_LETTERS, REDRIVES, LEDGER_CHANGELOG} == {topic for topic in TOPICS if may(Role.OPERATOR, READ, topic)}
+
+
+def test_auditor_reads_records_and_changes_nothing() -> None:
+    """What is replayed, and no state."""
+    assert set() == {topic for topic in TOPICS if may(Role.AUDITOR, WRITE, topic)}
+    assert set(READ_BY_REPLAY) == {topic for topic in TOPICS if may(Role.AUDITOR, READ, topic)}
+    assert not any(grant.covers(Resource.GROUP, "shop-worker", READ) for grant in grants(Role.AUDITOR, "shop"))
 
 
 def test_redriver_writes_to_the_inputs_and_its_own_topic() -> None:
