@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicCollection, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from streams.errors import Unavailable
+from streams.errors import RejoinderError, Unavailable
 from streams.settings import Settings
 from streams.transport import config
 from streams.transport.refusals import FORBIDDEN, Admin
@@ -89,6 +89,11 @@ class TopicReader:
     def _unavailable(self, why: str) -> Unavailable:
         return Unavailable(f"{self._topic} at {self._settings.bootstrap_servers} can't be read: {why}; try again")
 
+    def _failure(self, error: KafkaError) -> RejoinderError:
+        if error.code() in FORBIDDEN:
+            return self._admin.errors.failure(self._settings, error, self._role)
+        return self._unavailable(error.str())
+
     def read(self, spans: Mapping[int, Span]) -> Iterator[Any]:
         """Yield the records of *spans*, by partition number, each partition's in offset order."""
         left = {number: span.end for number, span in spans.items() if span.start < span.end}
@@ -107,10 +112,8 @@ class TopicReader:
                     if message.error() is None:
                         if message.offset() < left.get(message.partition(), 0):
                             yield message
-                    elif message.error().code() in FORBIDDEN:
-                        raise self._admin.errors.failure(self._settings, message.error(), self._role)
                     elif message.error().code() != KafkaError._PARTITION_EOF:
-                        raise self._unavailable(message.error().str())
+                        raise self._failure(message.error())
                     # At the end of a partition the position has passed the transaction markers.
                     after = message.offset() + (message.error() is None)
                     if message.partition() in left and after >= left[message.partition()]:
