@@ -47,9 +47,8 @@ def settings_for(bootstrap_servers: str, unique: str, **more: Any) -> Settings:
         bootstrap_servers=bootstrap_servers,
         topic_prefix=f"{unique}.",
         application_id=unique,
-        partitions=PARTITIONS,
         transaction_timeout=10_000,
-        **({"replication_factor": 1} | more),
+        **({"partitions": PARTITIONS, "replication_factor": 1} | more),
     )
     Cluster(settings).apply()
     return settings
@@ -206,7 +205,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "REJOINDER_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "REJOINDER_TOPIC_PREFIX": settings.topic_prefix,
         "REJOINDER_APPLICATION_ID": settings.application_id,
-        "REJOINDER_PARTITIONS": str(PARTITIONS),
+        "REJOINDER_PARTITIONS": str(settings.partitions),
         "REJOINDER_TRANSACTION_TIMEOUT": "10s",
     }
 
@@ -238,16 +237,16 @@ def read_all(settings: Settings, topic: str, isolation: str = "read_committed", 
             "auto.offset.reset": "error",
         }
     )
-    return read_to_end(consumer, settings.topic(topic), timeout_s)
+    return read_to_end(consumer, settings.topic(topic), timeout_s, settings.partitions)
 
 
-def read_to_end(consumer: Consumer, name: str, timeout_s: float = 30) -> list[Any]:
+def read_to_end(consumer: Consumer, name: str, timeout_s: float = 30, partitions: int = PARTITIONS) -> list[Any]:
     """Return all that *consumer*, which is told of ends and is closed then, finds in the topic the cluster calls so."""
-    consumer.assign([TopicPartition(name, number, 0) for number in range(PARTITIONS)])
+    consumer.assign([TopicPartition(name, number, 0) for number in range(partitions)])
     found: list[Any] = []
     ended: set[int | None] = set()
     deadline_s = time.monotonic() + timeout_s
-    while len(ended) < PARTITIONS:
+    while len(ended) < partitions:
         assert time.monotonic() < deadline_s, f"{name} isn't read to its end"
         for message in consumer.consume(10_000, 0.05):
             error = message.error()
@@ -273,7 +272,7 @@ def wait_for_mails(settings: Settings, orders: Iterable[str], timeout_s: float =
 
 def input_partitions(settings: Settings) -> list[TopicPartition]:
     """Return all partitions of the inputs."""
-    return [TopicPartition(settings.topic(topic), number) for topic in INPUTS for number in range(PARTITIONS)]
+    return [TopicPartition(settings.topic(topic), number) for topic in INPUTS for number in range(settings.partitions)]
 
 
 def committed(settings: Settings) -> dict[tuple[str, int], int]:

@@ -144,7 +144,7 @@ def world(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> World:
 @contextlib.contextmanager
 def running(world: World) -> Iterator[System]:
     """Run two workers and the services on *world*; its mail server ends with them."""
-    system = System(world.directory, world.environment, 2, PARTITIONS)
+    system = System(world.directory, world.environment, 2, world.settings.partitions)
     try:
         system.start()
         yield system
