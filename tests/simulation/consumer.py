@@ -177,8 +177,10 @@ class Consumer:
             on_revoke(self, _for_client(gone))
         elif self._target is not None and (new := sorted(self._target - self._owned)):
             self._world.trace(f"{self._life.name}: assigned {_short(new)}")
+            target = self._target
             on_assign(self, _for_client(new))
-            self._target = None
+            if self._target is target:  # Else there is news already.
+                self._target = None
         else:
             return False
         self._changed = True
