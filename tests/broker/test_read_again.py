@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from schemas import state_codec
 from streams.demo.system import System
 from streams.local.artifacts import cache_directory, fetch, read_pins
 from streams.local.kafka import LocalKafka, java_command
 from streams.transport import config
-from tests.broker.harness import wait_for
+from streams.transport.partitioner import partition_of
+from tests.broker.harness import PARTITIONS, read_all, wait_for
 from tests.broker.test_lag import TOOLS
 from tests.broker.test_system import World, running
 from topology.topics import COMMANDS, DETAILS, EMAIL_COMMANDS, OUTCOMES, PROCESSES_CHANGELOG, Topic
@@ -124,6 +127,31 @@ def test_ledger_answers_when_all_processes_are_forgotten(world: World, system: S
     assert Counter(email_ids.values()) == world.mails(email_ids)
 
 
+def test_row_of_a_newer_release_holds_its_partition(world: World, system: System) -> None:
+    """It says so and harms nothing: the other partitions go on, and with the newer release this one does too."""
+    email_ids = _answered(world)
+    order_id = next(iter(email_ids))
+    for worker in system.workers:
+        worker.stop()
+    name, number = world.settings.topic(PROCESSES_CHANGELOG.name), partition_of(order_id.encode(), PARTITIONS)
+    rows = [
+        message for message in read_all(world.settings, PROCESSES_CHANGELOG.name) if message.key() == order_id.encode()
+    ]
+    newer = bytes([state_codec.VERSION + 1]) + rows[-1].value()[1:]
+    producer = Producer(config.plain_producer(world.settings))
+    producer.produce(name, newer, order_id.encode(), number)
+    assert producer.flush(30) == 0
+    for worker in system.workers:
+        worker.start()
+    system.wait_ready()
+    world.command([order_id])
+    others = world.command([one for one in world.orders(ORDERS) if partition_of(one.encode(), PARTITIONS) != number])
+    world.wait_for_mails(others)
+    wait_for(lambda: f"held at {COMMANDS.name}/{number}/" in world.rejoinder("status").stdout, "it is held")
+    logs = "".join(worker.log.read_text(encoding="utf-8") for worker in system.workers)
+    assert "run the newer release" in logs
+
+
 def test_move_to_another_number_of_partitions(
     world: World, system: System, kafka: LocalKafka, tmp_path: Path, unique: str
 ) -> None:
@@ -133,7 +161,8 @@ def test_move_to_another_number_of_partitions(
     new.seed(2 * ORDERS)
     moved = new.command(new.orders(ORDERS)[: ORDERS // 2])
     world.wait_for_mails(email_ids)
-    wait_for(lambda: _lag(world) == 0 and "0 wait" in world.rejoinder("waiting").stdout, "the old ones are done")
+    wait_for(lambda: _lag(world) == 0 and not world.rejoinder("waiting", "--json").stdout.strip(), "the old are done")
+    assert ORDERS == len(world.read(OUTCOMES.name))
     for process in system.processes:
         process.stop()
     assert Counter(email_ids.values()) == world.mails(email_ids)
