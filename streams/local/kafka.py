@@ -71,6 +71,7 @@ class LocalKafka:
         session_timeout_ms: int = 6_000,
         outside_ports: Sequence[int] = (),
         secured: Secured | None = None,
+        pins: Path = _PINS,
     ) -> None:
         """
         Plan a cluster; nothing runs before :meth:`start`.
@@ -84,6 +85,7 @@ class LocalKafka:
                 may ask for.
             outside_ports: One a broker, on 127.0.0.1, of a proxy before it: a client that begins there is told of no
                 other addresses. The proxy is to forward them to `outside_targets`, in the brokers' order.
+            pins: The jars, of another version of Kafka than `KAFKA_VERSION`.
             secured: With it, the brokers also listen with SASL_SSL (SCRAM-SHA-512) and SSL (client certificates).
         """
         if brokers not in {1, 3}:
@@ -91,6 +93,7 @@ class LocalKafka:
         self.directory = directory.absolute()
         self._brokers = brokers
         self._properties = dict(properties or {})
+        self._pins = pins
         self._session_timeout_ms = session_timeout_ms
         if outside_ports and len(outside_ports) != brokers:
             raise LocalKafkaError(
@@ -200,7 +203,7 @@ class LocalKafka:
         self.stop()
 
     def _start(self, brokers: Sequence[int], timeout_s: float) -> None:
-        jars = fetch(read_pins(_PINS), cache_directory())
+        jars = fetch(read_pins(self._pins), cache_directory())
         deadline_s = time.monotonic() + timeout_s
         for broker in brokers:
             if _listens(self._ports[broker]):

@@ -16,10 +16,16 @@ import logging
 import time
 from typing import Final
 
+import structlog
+
 from streams.transport.transaction import SessionOver
+
+log = structlog.get_logger(__name__)
 
 TIMED_OUT: Final = "Timed out ConsumerGroupHeartbeat"
 """What librdkafka's log has of it; a broken connection is told otherwise, and mended by librdkafka itself."""
+FIRST_S: Final = 30.0
+"""So long after it joined, a member that nobody has told anything is told of."""
 QUIET_S: Final = 5.0
 """So long after the last answer that didn't come it is seen to, if no rebalance has come meanwhile."""
 
@@ -30,6 +36,7 @@ class Heartbeats:
     """The log of a member's client, which is written while it is polled, and passed on."""
 
     def __init__(self) -> None:
+        self._joined_s: float | None = time.monotonic()
         self._lost_s: float | None = None
 
     def log(self, level: int, message: str, *args: object) -> None:
@@ -40,7 +47,7 @@ class Heartbeats:
 
     def heard(self) -> None:
         """The coordinator's word has come, by a rebalance."""
-        self._lost_s = None
+        self._joined_s = self._lost_s = None
 
     def check(self) -> None:
         """
@@ -49,5 +56,13 @@ class Heartbeats:
         Raises:
             SessionOver: it may.
         """
+        if self._joined_s is not None and time.monotonic() - self._joined_s > FIRST_S:
+            # librdkafka 2.16 says nothing about it either.
+            self._joined_s = None
+            log.warning(
+                "no word from the group's coordinator yet: is it there? Brokers before Kafka 4.0 (and those whose "
+                "group.coordinator.rebalance.protocols leaves consumer out) need REJOINDER_GROUP_PROTOCOL=classic",
+                seconds=FIRST_S,
+            )
         if self._lost_s is not None and time.monotonic() - self._lost_s > QUIET_S:
             raise SessionOver("an answer to a heartbeat didn't come; what it said to change nobody says again")
