@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 TIMED_OUT: Final = "Timed out ConsumerGroupHeartbeat"
 """What librdkafka's log has of it; a broken connection is told otherwise, and mended by librdkafka itself."""
 FIRST_S: Final = 30.0
-"""So long after it joined, a member that nobody has told anything is told of."""
+"""So long after it joined, a member without a partition says what that may come of."""
 QUIET_S: Final = 5.0
 """So long after the last answer that didn't come it is seen to, if no rebalance has come meanwhile."""
 
@@ -57,11 +57,12 @@ class Heartbeats:
             SessionOver: it may.
         """
         if self._joined_s is not None and time.monotonic() - self._joined_s > FIRST_S:
-            # librdkafka 2.16 says nothing about it either.
+            # librdkafka 2.16 says nothing when the brokers don't know the protocol, and tries for ever.
             self._joined_s = None
-            log.warning(
-                "no word from the group's coordinator yet: is it there? Brokers before Kafka 4.0 (and those whose "
-                "group.coordinator.rebalance.protocols leaves consumer out) need REJOINDER_GROUP_PROTOCOL=classic",
+            log.info(
+                "no partition yet: the others have all there are, or the group's coordinator doesn't answer; brokers "
+                "before Kafka 4.0 (and those whose group.coordinator.rebalance.protocols leaves consumer out) need "
+                "REJOINDER_GROUP_PROTOCOL=classic",
                 seconds=FIRST_S,
             )
         if self._lost_s is not None and time.monotonic() - self._lost_s > QUIET_S:
