@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from bench.dataset import Check
 from bench.figures import Figures, Sample, course
 from bench.join import PARTITIONS
+from streams.offsets import list_offsets
 from streams.settings import Settings
 from streams.transport import config
 
@@ -112,8 +113,8 @@ class Ends:
 
     def total(self) -> int:
         """Return the sum of the ends; of a partition that doesn't answer at the moment, the end that it had."""
-        found = self._admin.list_offsets(
-            self._asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=CALL_S
+        found = list_offsets(
+            self._admin, self._asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=CALL_S
         )
         for partition, future in found.items():
             # A busy broker loses and regains its leadership now and then.

@@ -12,6 +12,7 @@ from confluent_kafka.admin import OffsetSpec
 
 from streams.errors import Unavailable
 from streams.monitor.lag import Look, Member, Place
+from streams.offsets import list_offsets
 from streams.settings import Settings
 from streams.transport import config
 from streams.transport.refusals import Admin
@@ -20,7 +21,9 @@ from topology.acls import Role
 from topology.policy import DAY_MS
 from topology.topics import TOPICS, Topic
 
-ANSWER_S: Final = 10.0
+ANSWER_S: Final = 3.0
+"""A part of `PATIENCE_S`: an answer that a restart has swallowed never comes, and only another client gets one."""
+PATIENCE_S: Final = 10.0
 PAUSE_S: Final = 0.5
 _AGE_MS_MIN: Final = 100
 _AGE_MS_MAX: Final = 64 * DAY_MS
@@ -94,7 +97,7 @@ class GroupLooker:
 
     def look(self) -> Found:
         """Return how things are now; tries again while coordinators and leaders move."""
-        deadline_s = time.monotonic() + ANSWER_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while True:
             try:
                 return self._look()
@@ -190,7 +193,7 @@ class GroupLooker:
     def _list(self, asked: Mapping[TopicPartition, OffsetSpec], level: IsolationLevel) -> dict[TopicPartition, Any]:
         if not asked:
             return {}
-        found = self._admin.client.list_offsets(dict(asked), isolation_level=level, request_timeout=ANSWER_S)
+        found = list_offsets(self._admin.client, asked, isolation_level=level, request_timeout=ANSWER_S)
         return {tp: self._admin.result(future, ANSWER_S * 2, Role.OPERATOR) for tp, future in found.items()}
 
     def _ages(

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
 import structlog
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from streams.offsets import Listed, list_offsets
 from streams.transport.member import TP
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class EndOffsets:
         self._cluster_name = cluster_name
         self._asked_at_ms = 0
         self._asked_s = 0.0
-        self._futures: dict[TP, Future[Any]] = {}
+        self._futures: dict[TP, Listed] = {}
 
     def ask(self, partitions: Iterable[TP], now_ms: int) -> None:
         """Ask for the ends of *partitions*, unless a request is under way or the last was a moment ago."""
@@ -58,7 +58,8 @@ class EndOffsets:
         self._asked_s, self._asked_at_ms = time.monotonic(), now_ms
         # Of all records, committed or not: an answer in a transaction that is still open is an answer too.
         latest: OffsetSpec = OffsetSpec.latest()
-        found = self._admin.list_offsets(
+        found = list_offsets(
+            self._admin,
             dict.fromkeys(of, latest),
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
             request_timeout=REQUEST_S,

@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +22,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from streams.errors import Unavailable
+from streams.offsets import Future, list_offsets
 from streams.store.partition import Checkpoint
 
 log = structlog.get_logger(__name__)
@@ -133,14 +133,15 @@ class Changelog:
         return {number: Bounds(starts[number], ends[number]) for number in partitions}
 
     def _offsets(self, partitions: Mapping[int, TopicPartition], spec: OffsetSpec) -> dict[int, int]:
-        futures = self._admin.list_offsets(
+        futures = list_offsets(
+            self._admin,
             dict.fromkeys(partitions.values(), spec),
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
             request_timeout=_ANSWER_S_MAX,
         )
         return {number: int(self._answer(futures[partition]).offset) for number, partition in partitions.items()}
 
-    def _answer(self, future: Future[Any]) -> Any:
+    def _answer(self, future: Future) -> Any:
         give_up_s = time.monotonic() + _ANSWER_S_MAX + 1.0
         while not self._interrupted():
             try:

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicCollectio
 from confluent_kafka.admin import OffsetSpec
 
 from streams.errors import RejoinderError, Unavailable
+from streams.offsets import list_offsets
 from streams.settings import Settings
 from streams.transport import config
 from streams.transport.refusals import FORBIDDEN, Admin
@@ -80,7 +81,7 @@ class TopicReader:
     def _offsets(self, partitions: int, spec: OffsetSpec, *, stable: bool) -> dict[int, int]:
         level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
         asked = {TopicPartition(self._topic, number): spec for number in range(partitions)}
-        found = self._admin.client.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_S)
+        found = list_offsets(self._admin.client, asked, isolation_level=level, request_timeout=ANSWER_S)
         return {tp.partition: int(self._answer(future).offset) for tp, future in found.items()}
 
     def _answer(self, future: Any) -> Any:

@@ -28,6 +28,7 @@ from confluent_kafka.admin import (
 )
 
 from streams.errors import ConfigurationError, RejoinderError, Unavailable
+from streams.offsets import list_offsets
 from streams.settings import Settings
 from streams.transport import config
 from streams.transport.refusals import Admin
@@ -42,6 +43,8 @@ _YOUNG_TOPIC: Final = frozenset(
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError._UNKNOWN_PARTITION,
         KafkaError._UNKNOWN_TOPIC,
         KafkaError._NOENT,  # librdkafka's own: "No leaders found", for none of the partitions asked for.
@@ -207,7 +210,7 @@ class Cluster:
         deadline_s = time.monotonic() + CALL_S
         while True:
             earliest: OffsetSpec = OffsetSpec.earliest()
-            found = self._admin.list_offsets(dict.fromkeys(partitions, earliest), request_timeout=CALL_S)
+            found = list_offsets(self._admin, dict.fromkeys(partitions, earliest), request_timeout=CALL_S)
             errors = [error for future in found.values() if (error := future.exception(CALL_S * 2))]
             if not errors:
                 return [TopicPartition(tp.topic, tp.partition, f.result().offset) for tp, f in found.items()]

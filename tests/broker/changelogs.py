@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from streams.local.kafka import LocalKafka
+from streams.offsets import list_offsets
 from streams.store.options import StoreOptions
 from streams.store.partition import Partition
 from streams.store.restore import Restorer
@@ -86,9 +87,7 @@ class Changelog:
     def end(self, partition: int = 0) -> int:
         """Return the high watermark."""
         asked = TopicPartition(self.topic, partition)
-        found = self.admin.list_offsets(
-            {asked: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=WAIT_S_MAX
-        )
+        found = list_offsets(self.admin, {asked: OffsetSpec.latest()}, request_timeout=WAIT_S_MAX)
         return int(found[asked].result(WAIT_S_MAX).offset)
 
     def records(self) -> int:

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams import settings as settings_module
 from streams.batch import Batch
+from streams.offsets import list_offsets
 from streams.processing.clock import Clock
 from streams.processing.commit import Committer
 from streams.processing.end_offsets import EndOffsets
@@ -215,10 +216,20 @@ def produce(settings: Settings, topic: str, values: Mapping[str, bytes]) -> None
     servers = settings.bootstrap_servers
     if servers not in _producers:
         _producers[servers] = Producer(config.plain_producer(settings))
-    producer = _producers[servers]
+    deliver(_producers[servers], settings.topic(topic), values)
+
+
+def deliver(producer: Producer, name: str, values: Mapping[str, bytes]) -> None:
+    """Produce *values* by key to the topic the cluster calls *name*, and see to it that all of them arrive."""
+    errors: set[KafkaError | None] = set()
+
+    def delivered(error: KafkaError | None, _: Any) -> None:
+        errors.add(error)
+
     for key, value in values.items():
-        producer.produce(settings.topic(topic), value, key.encode())
+        producer.produce(name, value, key.encode(), on_delivery=delivered)
     assert producer.flush(30) == 0
+    assert errors <= {None}
 
 
 _producers: dict[str, Producer] = {}
@@ -264,7 +275,7 @@ def sent(settings: Settings) -> Counter[str]:
     return Counter(message.key().decode() for message in read_all(settings, EMAIL_COMMANDS.name))
 
 
-def wait_for_mails(settings: Settings, orders: Iterable[str], timeout_s: float = 40) -> None:
+def wait_for_mails(settings: Settings, orders: Iterable[str], timeout_s: float = 80) -> None:
     """Wait until each of *orders* has an e-mail."""
     wanted = set(orders)
     wait_for(lambda: wanted <= set(sent(settings)), "every order's e-mail", timeout_s)
@@ -287,11 +298,11 @@ def committed(settings: Settings) -> dict[tuple[str, int], int]:
 def ends(settings: Settings) -> dict[tuple[str, int], int]:
     """Return the inputs' end offsets."""
     admin = AdminClient(config.common(settings))
-    found = admin.list_offsets(dict.fromkeys(input_partitions(settings), OffsetSpec.latest()), request_timeout=20)
+    found = list_offsets(admin, dict.fromkeys(input_partitions(settings), OffsetSpec.latest()), request_timeout=20)
     return {(tp.topic, tp.partition): future.result(20).offset for tp, future in found.items()}
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 40) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 80) -> Any:
     """Return *condition*'s first true value; fail with *what* if there is none in time."""
     deadline_s = time.monotonic() + timeout_s
     while not (value := condition()):

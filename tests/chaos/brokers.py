@@ -11,6 +11,7 @@ from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.demo.system import RoleProcess
+from streams.offsets import list_offsets
 from streams.settings import Settings
 from streams.transport import config
 from topology.topics import PROCESSES_CHANGELOG
@@ -103,7 +104,7 @@ class Brokers:
         asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in numbers}
         if not asked:
             return {}
-        answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=ANSWER_S)
+        answers = list_offsets(self._admin, asked, isolation_level=isolation, request_timeout=ANSWER_S)
         return {partition.partition: int(answer.result(2 * ANSWER_S).offset) for partition, answer in answers.items()}
 
 

@@ -159,7 +159,7 @@ _CELLS: Final = {
 
 
 def deadlines(process: Process) -> Iterator[Process]:
-    """Yield what a deadline may make of *process*; when it may pass isn't asked here, see `checks.too_early`."""
+    """Yield what a deadline may make of *process*; when it may pass isn't asked here, see `checks.not_too_early`."""
     if process.step is Step.AWAITING_DETAILS:
         yield process._replace(queries=process.queries + 1)
         yield process.end("ORDER_DETAILS_TIMED_OUT")

@@ -8,6 +8,7 @@ from typing import Final
 from confluent_kafka import Consumer, IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from streams.offsets import list_offsets
 from streams.settings import Settings
 from streams.transport import config
 from tests.chaos.checks import Violation
@@ -57,8 +58,8 @@ class Cluster:
 
     def _offsets(self, isolation: IsolationLevel) -> Positions:
         asked = {TopicPartition(self._settings.topic(topic), number): (topic, number) for topic, number in self._every}
-        answers = self._admin.list_offsets(
-            dict.fromkeys(asked, OffsetSpec.latest()), isolation_level=isolation, request_timeout=ANSWER_S
+        answers = list_offsets(
+            self._admin, dict.fromkeys(asked, OffsetSpec.latest()), isolation_level=isolation, request_timeout=ANSWER_S
         )
         return {asked[partition]: int(answer.result(2 * ANSWER_S).offset) for partition, answer in answers.items()}
 

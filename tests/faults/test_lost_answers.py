@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka.admin import OffsetSpec
 
 from streams.local.kafka import LocalKafka
+from streams.monitor.group_offsets import PATIENCE_S, GroupLooker
 from streams.settings import Settings
+from streams.store import changelog as changelog_module
+from streams.store.partition import Partition
 from streams.transport import transaction as transaction_module
+from tests.broker.changelogs import Changelog, contents, row
 from tests.broker.harness import (
     PARTITIONS,
     Worker,
@@ -26,6 +32,7 @@ from tests.faults.check import check, settle
 from topology.topics import COMMANDS, DETAILS
 
 FETCH, OFFSET_FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, HEARTBEAT = 1, 9, 10, 22, 68
+LIST_OFFSETS, DESCRIBE_GROUPS = 2, 15
 NAMES = {
     PRODUCE: "Produce",
     FETCH: "Fetch",
@@ -121,3 +128,53 @@ def test_rebalance_while_answers_to_the_question_for_positions_are_lost(
             wait_for(lambda: one.running() | two.running() == set(range(PARTITIONS)), "all partitions run", 40)
             wait_for_mails(settings, ORDERS)
     assert Counter(ORDERS) == sent(settings)
+
+
+@pytest.mark.parametrize("api_key", [LIST_OFFSETS, OFFSET_FETCH, FIND_COORDINATOR, DESCRIBE_GROUPS])
+def test_look_at_the_groups_asks_again(api_key: int, kafka: LocalKafka, proxy: Proxy, unique: str) -> None:
+    """An answer that never comes costs a part of the patience, not all of it."""
+    settings = settings_for(kafka.bootstrap_servers, unique)
+    produce(settings, COMMANDS.name, dict.fromkeys(ORDERS, b"c"))
+    looker = GroupLooker(settings.model_copy(update={"bootstrap_servers": proxy.bootstrap_servers}), ["worker"])
+    name = f"held {api_key}"
+    before = proxy.counts()[name]
+    proxy.hold(api_key, 10 * PATIENCE_S)
+    try:
+        looks = looker.look().looks
+    finally:
+        looker.close()
+    assert len(ORDERS) == sum(look.end for place, look in looks.items() if place.topic == settings.topic(COMMANDS.name))
+    assert 1 == proxy.counts()[name] - before
+
+
+@pytest.mark.parametrize("unanswered", [1, 2], ids=["of the start", "of the end"])
+def test_restore_that_isnt_told_the_bounds_asks_again(
+    unanswered: int, kafka: LocalKafka, proxy: Proxy, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changelog isn't empty for want of an answer: the store would be wiped, and the orders in it forgotten."""
+    rows = [(b"key-%d" % number, row("text")) for number in range(100)]
+    changelog = Changelog(kafka, unique, tmp_path)
+    changelog.create()
+    changelog.commit(rows)
+    restored = changelog.restored()
+    assert dict(rows) == contents(restored)
+
+    monkeypatch.setattr(changelog_module, "_ANSWER_S_MAX", 2.0)
+    changelog.config["bootstrap.servers"] = proxy.bootstrap_servers
+    asked = proxy.counts()[f"held {LIST_OFFSETS}"]
+    wiped = Counter[bool]()
+    monkeypatch.setattr(Partition, "wipe", lambda _: wiped.update([True]))
+    if unanswered == 1:
+        proxy.hold(LIST_OFFSETS, 60)
+    else:
+        ask = changelog_module.Changelog._offsets
+
+        def held(self: Any, partitions: Any, spec: Any) -> dict[int, int]:
+            if isinstance(spec, type(OffsetSpec.latest())) and proxy.counts()[f"held {LIST_OFFSETS}"] == asked:
+                proxy.hold(LIST_OFFSETS, 60)
+            return ask(self, partitions, spec)
+
+        monkeypatch.setattr(changelog_module.Changelog, "_offsets", held)
+    assert dict(rows) == contents(changelog.restored())
+    assert 1 == proxy.counts()[f"held {LIST_OFFSETS}"] - asked
+    assert not wiped

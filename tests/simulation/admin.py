@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import ConfigResource
 
 from tests.simulation.kernel import Fiber, the_world
 from tests.simulation.log import Place
 
+_SILENT: Final = 0.5
+"""Of the questions for an offset that fail: those that nobody answers."""
+_NO_OFFSET: Final = SimpleNamespace(offset=OFFSET_INVALID)
+
 
 class Future:
-    """An answer that comes."""
+    """
+    An answer that comes.
 
-    def __init__(self, answer: Callable[[], Any], timeout_s: float) -> None:
+    *unanswered*: what comes in time's stead of one that doesn't, where librdkafka passes that over in silence.
+    """
+
+    def __init__(self, answer: Callable[[], Any], timeout_s: float, unanswered: Any = None) -> None:
         self._world = world = the_world()
         self._life = world.me().life
         self._answer = answer
+        self._unanswered = unanswered
         self._value: Any = None
         self._error: KafkaException | None = None
         self._done = False
@@ -35,17 +44,26 @@ class Future:
             return
         if life.cut or life.frozen:
             if life.cut and world.now_s >= self._until_s:
-                self._error = KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer"))
-                world.after(0.0, self._arrive)
+                self._time_out()
                 return
             until_s = max(life.frozen_until_s, min(life.cut_until_s, self._until_s))
             world.at(max(until_s, world.now_s) + world.latency_s(), self._look)
             return
         if world.plan.error(life, "admin.answer") == "retriable":
+            if self._unanswered is not None and world.random.random() < _SILENT:
+                world.happens("unanswered")
+                world.at(self._until_s, self._time_out)
+                return
             self._error = KafkaException(KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE, "admin: try again"))
         else:
             self._value = self._answer()
         world.after(world.latency_s(), self._arrive)
+
+    def _time_out(self) -> None:
+        self._value = self._unanswered
+        if self._value is None:
+            self._error = KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer"))
+        self._arrive()
 
     def _arrive(self) -> None:
         self._done = True
@@ -57,14 +75,14 @@ class Future:
         """Whether it has come."""
         return self._done
 
-    def exception(self) -> KafkaException | None:
+    def exception(self, _timeout: float | None = None) -> KafkaException | None:
         """Return why there is none."""
         return self._error
 
-    def result(self, timeout_s: float = 0.0) -> Any:
-        """Return it, after waiting for it."""
+    def result(self, timeout: float | None = None) -> Any:
+        """Return it, after waiting for it for *timeout* seconds."""
         world = self._world
-        until_s = world.now_s + timeout_s
+        until_s = world.now_s + (timeout or 0.0)
         while not self._done:
             if world.now_s >= until_s:
                 raise TimeoutError
@@ -109,5 +127,6 @@ class AdminClient:
             return lambda: SimpleNamespace(offset=log.end if latest else 0)
 
         return {
-            tp: Future(answer(tp, type(spec).__name__ == "LatestSpec"), request_timeout) for tp, spec in asked.items()
+            tp: Future(answer(tp, type(spec).__name__ == "LatestSpec"), request_timeout, _NO_OFFSET)
+            for tp, spec in asked.items()
         }

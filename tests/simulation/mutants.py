@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
@@ -11,7 +12,8 @@ from unittest.mock import patch
 from confluent_kafka import KafkaException, TopicPartition
 from rocksdict import WriteBatch
 
-from streams.batch import Record
+from streams.batch import Batch, Headers, Record
+from streams.offsets import Listed
 from streams.processing import logic
 from streams.processing.commit import Committer, Work
 from streams.processing.session import DUE_MAX, Due, Session
@@ -27,7 +29,9 @@ from streams.transport.member import TP, GroupOffsets, Polled
 from streams.transport.transaction import Aborted, Transaction
 from tests.simulation.kernel import the_world
 from tests.simulation.log import Place
+from topology.topics import EMAIL_COMMANDS
 
+_batch_send = Batch.send
 _commit = Committer.commit
 _session_commit = Session.commit
 _transaction_commit = Transaction.commit
@@ -94,6 +98,10 @@ def _stable_bounds(self: Changelog, numbers: Sequence[int]) -> dict[int, Bounds]
     return {number: Bounds(0, world.broker.logs[Place(self._topic, number)].stable_end) for number in numbers}
 
 
+def _unchecked(self: Listed, timeout: float | None = None) -> Any:
+    return self._future.result(timeout)
+
+
 def _behind_is_fine(self: Committer, works: Sequence[Work], metadata: Any) -> list[Any]:
     _commit(self, works, metadata)
     return []
@@ -123,6 +131,11 @@ def _left_sending(row: Row, setting: InDoubt, store_id: bytes, note: Note | None
     return _left(row._replace(store_id=store_id), setting, store_id, note)
 
 
+def _send_every_other(self: Batch, topic: str, key: bytes, value: bytes | None, headers: Headers) -> None:
+    if topic != EMAIL_COMMANDS.name or zlib.crc32(value or b"") % 2:
+        _batch_send(self, topic, key, value, headers)
+
+
 def _last_positions(records: Sequence[Record]) -> dict[TP, int]:
     return {TP(record.topic, record.partition): record.offset + 1 for record in records}
 
@@ -139,12 +152,14 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "no seek back after an abort": lambda: patch.object(Session, "_aborted", _no_seek_back),
     "unknown outcome taken for an abort": lambda: patch.object(Transaction, "_triage", _unknown_is_aborted),
     "restore to the stable end only": lambda: patch.object(Changelog, "bounds", _stable_bounds),
+    "offset that nobody told taken for one": lambda: patch.object(Listed, "result", _unchecked),
     "store behind its changelog goes on": lambda: patch.object(Committer, "commit", _behind_is_fine),
     "positions without the group's fence": lambda: patch.object(Transaction, "commit", _positions_without_fence),
     "lost answers to heartbeats unnoticed": lambda: patch.object(Heartbeats, "check", _no_check),
     "mail without a note": lambda: patch.object(Notes, "write", _no_note),
     "another machine's mail taken for unsent": lambda: patch.object(ledger, "_left_sending", _left_sending),
     "claim moves the position": lambda: patch.object(logic, "first_positions", _last_positions),
+    "every other e-mail forgotten": lambda: patch.object(Batch, "send", _send_every_other),
     "half owned partitions run": lambda: patch.object(Task, "complete", property(lambda self: bool(self.owned))),
 }
 """Each patches the worker's code."""

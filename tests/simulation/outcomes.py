@@ -14,6 +14,9 @@ from topology import ids
 from topology.topics import DEAD_LETTERS, EMAIL_COMMANDS, EMAIL_EVENTS, OUTCOMES
 
 _UNKNOWN: Final = "EMAIL_OUTCOME_UNKNOWN"
+_CANCELLED: Final = "CANCELLED"
+_WITH_MAIL: Final = frozenset({"SENT", "EMAIL_REJECTED", _UNKNOWN})
+_WITHOUT_MAIL: Final = frozenset({"ORDER_NOT_FOUND", "ORDER_DETAILS_TIMED_OUT"})
 
 
 def _values(world: World, topic: str) -> list[tuple[Place, Entry]]:
@@ -40,7 +43,7 @@ def check(world: World, checker: Checker, outside: Outside) -> None:
                 world.violation(f"{order.id}: {len(sent)} e-mails, {again[email_id]} asked for again")
             if len(set(sent)) > 1:
                 world.violation(f"{order.id}: e-mails of {email_id} differ")
-            _check_ends(world, order.id, ends.pop(command_id, []))
+            _check_ends(world, order.id, ends.pop(command_id, []), len(sent), command_id in outside.cancelled)
     if mails or ends:
         world.violation(f"e-mails {sorted(mails)} and outcomes {sorted(ends)} of nobody's commands")
     _check_dead_letters(world, outside)
@@ -60,12 +63,18 @@ def _asked_again(world: World, refused: set[tuple[Place, int]]) -> Counter[str]:
     return again
 
 
-def _check_ends(world: World, order_id: str, ends: list[dict[str, Any]]) -> None:
+def _check_ends(world: World, order_id: str, ends: list[dict[str, Any]], mails: int, cancelled: bool) -> None:
     reasons = [end.get("reason", "SENT") for end in ends]
     world.happened.update(f"outcome {reason}" for reason in reasons)
     corrected = len(reasons) == 2 and reasons == [_UNKNOWN, "SENT"]
     if len(reasons) != 1 and not corrected:
         world.violation(f"{order_id}: outcomes {reasons or 'none'}")
+    # Not by the process manager's own rules, which the serial replay shares with the workers.
+    for reason in reasons:
+        if (reason in _WITH_MAIL and not mails) or (reason in _WITHOUT_MAIL and mails):
+            world.violation(f"{order_id}: {reason} with {mails} e-mails")
+        if reason == _CANCELLED and not cancelled:
+            world.violation(f"{order_id}: {reason}, which nobody asked for")
 
 
 def _check_dead_letters(world: World, outside: Outside) -> None:

@@ -34,9 +34,11 @@ SEEDS_OF_MUTANTS = {
     "no seek back after an abort": 100,
     "unknown outcome taken for an abort": 500,
     "restore to the stable end only": 1_500,
+    "offset that nobody told taken for one": 300,
     "store behind its changelog goes on": 100,
     "positions without the group's fence": 100,
     "half owned partitions run": 300,
+    "every other e-mail forgotten": 10,
     "lost answers to heartbeats unnoticed": 1_000,
     "mail without a note": 100,
     "another machine's mail taken for unsent": 300,
@@ -44,7 +46,13 @@ SEEDS_OF_MUTANTS = {
 }
 """In how many seeds each planted bug must be found: several times as many as it took."""
 
-QUICK = ("store written before the commit", "deadlines without the gate", "no seek back after an abort")
+QUICK = (
+    "store written before the commit",
+    "deadlines without the gate",
+    "no seek back after an abort",
+    "mail without a note",
+    "every other e-mail forgotten",
+)
 
 
 @pytest.fixture(scope="module")
