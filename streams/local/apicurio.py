@@ -8,6 +8,7 @@ Sources: Apicurio Registry's documentation, "Configuration reference"; Confluent
 import json
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -32,7 +33,13 @@ class LocalRegistry:
         url: What a client of Confluent's registry is given.
     """
 
-    def __init__(self, directory: Path, port: int | None = None, compatibility: str = "FULL_TRANSITIVE") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int | None = None,
+        compatibility: str = "FULL_TRANSITIVE",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """
         Plan a registry; nothing runs before :meth:`start`.
 
@@ -41,9 +48,11 @@ class LocalRegistry:
             port: Where it listens. None: a free one.
             compatibility: What every subject demands of a new version unless it says otherwise. Apicurio's own default
                 is NONE, which lets any change in.
+            environment: Apicurio's own settings. None: it keeps its schemas in memory.
         """
         self.directory = directory.absolute()
         self._compatibility = compatibility
+        self._environment = environment
         chosen, self._management_port = free_ports(2)
         self._port = chosen if port is None else port
         self._process: JavaProcess | None = None
@@ -70,7 +79,8 @@ class LocalRegistry:
             raise LocalRegistryError(f"{self.url}: runs already; stop it first")
         home = unpack(fetch(read_pins(_PINS), cache_directory())[0], cache_directory())
         self.directory.mkdir(parents=True, exist_ok=True)
-        process = JavaProcess(f"{self.url}: schema registry", self._arguments(home), self.directory / "registry.log")
+        log = self.directory / "registry.log"
+        process = JavaProcess(f"{self.url}: schema registry", self._arguments(home), log, self._environment)
         try:
             self._configure_when_ready(process, time.monotonic() + timeout_s)
         except BaseException:

@@ -118,8 +118,11 @@ class Admin:
 
 
 def _who(settings: Settings) -> str:
-    name = settings.kafka.get("sasl.username")
-    return f"the user {name}" if name else "this client"
+    if name := settings.kafka.get("sasl.username"):
+        return f"the user {name}"
+    if name := settings.kafka.get("sasl.oauthbearer.client.id"):
+        return f"the client {name}"
+    return "this client"
 
 
 def granted_by(role: Role | None) -> str:

@@ -154,6 +154,20 @@ def as_variables(properties: Mapping[str, str]) -> dict[str, str]:
     return {f"{PREFIX}KAFKA_{name.upper().replace('.', '_')}": value for name, value in properties.items()}
 
 
+def environment_by(unique: str, properties: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a command of *unique*'s deployment that connects by librdkafka's *properties*."""
+    properties = {name: value for name, value in properties.items() if name != "log_level"}
+    servers = properties.pop("bootstrap.servers")
+    return {
+        "REJOINDER_BOOTSTRAP_SERVERS": servers,
+        "REJOINDER_APPLICATION_ID": unique,
+        "REJOINDER_TOPIC_PREFIX": f"{unique}.",
+        "REJOINDER_PARTITIONS": str(PARTITIONS),
+        "REJOINDER_REPLICATION_FACTOR": "1",
+        **as_variables(properties),
+    }
+
+
 def rejoinder(
     arguments: Iterable[str], environment: Mapping[str, str], timeout_s: float = 60
 ) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from schemas import state_codec
 from streams.batch import RowChange
 from streams.errors import Unavailable
 from streams.local.kafka import LocalKafka
 from streams.store.partition import Partition
 from streams.store.restore import Restorer
 from tests.broker.changelogs import WAIT_S_MAX, Changelog, contents, row, take, wait_until
+from topology.state import NEVER_MS
 
 
 @pytest.fixture
@@ -43,6 +46,25 @@ def test_restored_store_has_the_last_values_and_their_deadlines(changelog: Chang
     assert changelog.end() == store.position
     assert {(30, b"c"), (40, b"a")} <= set(store.due(100, 10))
     assert {b"a": row("a2", 40), b"c": row("c1", 30)} == contents(store)
+
+
+def test_changelog_of_every_release_is_restored(changelog: Changelog) -> None:
+    """An upgrade that finds no directory: rows as each release wrote them, with their deadlines, and readable."""
+    files = sorted((Path(__file__).parents[1] / "schemas" / "golden").glob("rows.*.json"))
+    cases = [(f"{path.stem}-{number}", case)
+             for path in files for number, case in enumerate(json.loads(path.read_text("utf-8")))]  # fmt: skip
+    rows = {order_id.encode(): bytes.fromhex(case["row"]) for order_id, case in cases}
+    changelog.commit(list(rows.items()))
+
+    store = changelog.restored()
+
+    deadlines = {(case["due_ms"], order_id.encode()) for order_id, case in cases if case["due_ms"] < NEVER_MS}
+    assert deadlines == set(store.due(NEVER_MS - 1, len(rows) + 1))
+    assert len(deadlines) > 1
+    assert rows == contents(store)
+    for key, value in rows.items():
+        assert value[0] <= state_codec.VERSION
+        assert key.decode() == state_codec.decode(key.decode(), value).order_id
 
 
 def test_empty_changelog_is_restored_at_once(changelog: Changelog) -> None:

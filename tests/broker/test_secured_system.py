@@ -22,8 +22,9 @@ from schemas.catalog import Catalog
 from schemas.codec import Codec
 from streams.demo.system import RoleProcess, System
 from streams.local.smtp import LocalSmtp, Stage
+from streams.offsets import list_offsets
 from streams.services.orders.database import Database
-from tests.broker.harness import PARTITIONS, read_to_end, wait_for
+from tests.broker.harness import PARTITIONS, deliver, read_to_end, wait_for
 from tests.broker.secured import Deployment, SecuredKafka, password_of, rejoinder
 from topology import ids
 from topology.acls import Role
@@ -133,19 +134,11 @@ class World:
         """Send a command for each order as the command source; return the e-mail ids they lead to, by order id."""
         producer = Producer(self.client(Role.SOURCE) | {"enable.idempotence": True, "partitioner": "murmur2_random"})
         command_ids = {order_id: str(uuid.uuid4()) for order_id in order_ids}
-        refused: list[Any] = []
-
-        def delivered(error: Any, _: Any) -> None:
-            refused.append(error)
-
+        values = {}
         for order_id, command_id in command_ids.items():
             fields = {"command_id": command_id, "order_id": order_id, "requested_at": 1, "requested_by": "test"}
-            value = self.codec.encode_record(COMMAND, fields)
-            producer.produce(
-                self.topic(COMMANDS.name), value, order_id, on_delivery=lambda error, _: refused.append(error)
-            )
-        assert producer.flush(30) == 0
-        assert {None} == set(refused)
+            values[order_id] = self.codec.encode_record(COMMAND, fields)
+        deliver(producer, self.topic(COMMANDS.name), values)
         return {order_id: ids.email_id(order_id, command_id) for order_id, command_id in command_ids.items()}
 
     def topic(self, name: str) -> str:
@@ -241,7 +234,7 @@ def _ends_before(world: World) -> int:
 def _ends(world: World, topic: str) -> int:
     admin = AdminClient(world.client(Role.OPERATOR))
     asked = {TopicPartition(world.topic(topic), number): OffsetSpec.latest() for number in range(PARTITIONS)}
-    return sum(future.result(20).offset for future in admin.list_offsets(asked, request_timeout=20).values())
+    return sum(future.result(20).offset for future in list_offsets(admin, asked, request_timeout=20).values())
 
 
 def test_order_that_changed_is_published_with_just_the_granted_rights(world: World) -> None:

@@ -19,8 +19,8 @@ from streams.local.apicurio import LocalRegistry
 from streams.registry import open_registry, register
 from streams.settings import load
 from tests.broker.certificates import Authority
-from tests.broker.harness import PARTITIONS, wait_for
-from tests.broker.secured import SecuredKafka, as_variables, password_of, run_here
+from tests.broker.harness import wait_for
+from tests.broker.secured import SecuredKafka, environment_by, password_of, run_here
 
 pytestmark = pytest.mark.system
 
@@ -28,25 +28,11 @@ USER: Final = "shop"
 PASSWORD: Final = "pass:word canary"  # noqa: S105 - nobody's.
 
 
-def _environment(unique: str, properties: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a command of *unique*'s deployment that connects by *properties*."""
-    properties = {name: value for name, value in properties.items() if name != "log_level"}
-    servers = properties.pop("bootstrap.servers")
-    return {
-        "REJOINDER_BOOTSTRAP_SERVERS": servers,
-        "REJOINDER_APPLICATION_ID": unique,
-        "REJOINDER_TOPIC_PREFIX": f"{unique}.",
-        "REJOINDER_PARTITIONS": str(PARTITIONS),
-        "REJOINDER_REPLICATION_FACTOR": "1",
-        **as_variables(properties),
-    }
-
-
 @pytest.mark.parametrize("password", ["", "k3y canary"])
 def test_client_certificate_is_a_login(password: str, secured: SecuredKafka, unique: str) -> None:
     """Its name is the principal that the ACLs are given to; its key may be encrypted."""
     name = f"{unique}-deployer"
-    environment = _environment(unique, secured.certified(name, password))
+    environment = environment_by(unique, secured.certified(name, password))
     ran = run_here(["topics", "apply"], environment)
     assert 2 == ran.returncode, ran.stderr
     assert "refuses this client" in ran.stderr
@@ -90,7 +76,7 @@ def test_who_is_not_let_in_is_told_why(
             del login[name]
         else:
             login[name] = value.format(other=other)
-    ran = run_here(["explain", "order-1"], _environment(unique, login))
+    ran = run_here(["explain", "order-1"], environment_by(unique, login))
     assert says.format(user=unique) in ran.stderr
     assert (75 if "bootstrap.servers" in changed else 2) == ran.returncode, ran.stderr
     assert "canary" not in ran.stderr
@@ -100,7 +86,7 @@ def test_who_is_not_let_in_is_told_why(
 def test_name_in_the_brokers_certificate_is_checked(login: dict[str, str], unique: str) -> None:
     """Another name of this machine isn't in it."""
     login["bootstrap.servers"] = login["bootstrap.servers"].replace("127.0.0.1", "127.0.0.2")
-    ran = run_here(["explain", "order-1"], _environment(unique, login))
+    ran = run_here(["explain", "order-1"], environment_by(unique, login))
     assert 0 != ran.returncode
     assert "no topic" not in ran.stderr
 
@@ -108,7 +94,7 @@ def test_name_in_the_brokers_certificate_is_checked(login: dict[str, str], uniqu
 def test_plain_connection_to_a_listener_with_tls_is_refused(login: dict[str, str], unique: str) -> None:
     """Nothing goes out in the clear."""
     login["security.protocol"] = "SASL_PLAINTEXT"
-    ran = run_here(["explain", "order-1"], _environment(unique, login))
+    ran = run_here(["explain", "order-1"], environment_by(unique, login))
     assert 0 != ran.returncode
     assert password_of(unique) not in ran.stderr
 

@@ -37,7 +37,9 @@ def test_settings_are_called_so() -> None:
 
 def test_limits_of_the_web_server_are_these() -> None:
     """As the page has them."""
-    text = f"{LIFE_S:.0f} seconds, {REQUEST_BYTES_MAX // 1024} KiB, no body, GET and HEAD; {CONNECTIONS_MAX}\n"
+    text = (
+        f"{LIFE_S:.0f} seconds, {REQUEST_BYTES_MAX // 1024} KiB, no body; GET and HEAD, and POST; {CONNECTIONS_MAX}\n"
+    )
     assert text in PAGE
     assert f"connections, {CONNECTIONS_OF_ONE_MAX} of one address" in PAGE
 

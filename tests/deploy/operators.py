@@ -68,16 +68,22 @@ def _strimzi() -> list[Document]:
 
 
 @functools.cache
-def schemas() -> dict[tuple[str, str], Document]:
-    """Return a strict JSON schema for each kind of the operators, by apiVersion and kind."""
+def definitions() -> tuple[Document, ...]:
+    """Return the operators' CustomResourceDefinitions."""
     keda = module(KEDA) / "config" / "crd" / "bases"
     prometheus = module(PROMETHEUS) / "example" / "prometheus-operator-crd"
     files = [
         *(keda / f"keda.sh_{name}.yaml" for name in ("scaledobjects", "triggerauthentications")),
         *(prometheus / f"monitoring.coreos.com_{name}.yaml" for name in ("servicemonitors", "prometheusrules")),
     ]
+    return (*_strimzi(), *(yaml.safe_load(path.read_text()) for path in files))
+
+
+@functools.cache
+def schemas() -> dict[tuple[str, str], Document]:
+    """Return a strict JSON schema for each kind of the operators, by apiVersion and kind."""
     found = {}
-    for definition in [*_strimzi(), *(yaml.safe_load(path.read_text()) for path in files)]:
+    for definition in definitions():
         spec = definition["spec"]
         for one in spec["versions"]:
             key = f"{spec['group']}/{one['name']}", spec["names"]["kind"]

@@ -129,7 +129,7 @@ class Machine:
         self.ask(name, *self.services[name]["command"], times=int(times))
 
     def _start_brokers(self) -> None:
-        brokers = {name: one for name, one in self.services.items() if name.startswith("kafka-")}
+        brokers = {name: one for name, one in self.services.items() if re.fullmatch(r"kafka-\d", name)}
         # They differ in their place alone.
         (properties,) = {
             tuple(sorted((key, str(value)) for key, value in one["environment"].items() if not _PLACES.search(key)))
@@ -160,11 +160,9 @@ class Machine:
         self._addresses["postgres:5432"] = urlsplit(url).netloc.rpartition("@")[2]
 
     def _start_registry(self) -> None:
-        # Its process inherits ours.
-        for name, value in self.services["registry"]["environment"].items():
-            os.environ[name] = self._here(str(value))
-            self._stack.callback(os.environ.pop, name)
-        registry = AsDeclared(self._directory / "registry")
+        declared = self.services["registry"]["environment"]
+        environment = {name: self._here(str(value)) for name, value in declared.items()}
+        registry = AsDeclared(self._directory / "registry", environment=environment)
         registry.start(READY_S)
         self._stack.callback(registry.stop)
         assert registry.level == "FULL_TRANSITIVE"

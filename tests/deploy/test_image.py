@@ -54,11 +54,13 @@ def _run(*command: str | Path) -> str:
 
 def _base() -> Path:
     """Return Debian with Python as an archive, a week old at most."""
-    path = cache_directory() / f"debian-{_SUITE}-python.tar"
+    path = cache_directory() / f"debian-{_SUITE}-python-headers.tar"
     if not path.exists() or time.time() - path.stat().st_mtime > _BASE_AGE_S_MAX:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".new.tar")
-        _run("mmdebstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", _SUITE, unfinished)
+        # Python's headers are a part of the Dockerfile's own base too.
+        packages = "python3,python3-venv,libpython3-dev,ca-certificates"
+        _run("mmdebstrap", "--variant=minbase", f"--include={packages}", _SUITE, unfinished)
         unfinished.replace(path)
     return path
 
@@ -144,6 +146,11 @@ def test_nothing_of_the_build_is_left(built: Built) -> None:
     assert "rejoinder" in there
     assert set() == there & {*_COMPILERS, "uv"}
     assert [] == [name for name in ("opt/uv", "src") if (built.root / name).exists()]
+
+
+def test_way_of_a_record_is_compiled(built: Built) -> None:
+    """By the compiler of the stage before, for the image's own Python."""
+    assert list((built.root / "opt/rejoinder/lib").glob("python3*/site-packages/*__mypyc.*.so"))
 
 
 def test_bill_of_materials_is_what_is_installed(built: Built) -> None:
