@@ -87,7 +87,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, help="of the section joins")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the results as JSON to a file")
-    parser.add_argument("--load", type=Path, metavar="FILE", help="run nothing, take the results of a file")
+    parser.add_argument(
+        "--load",
+        type=Path,
+        metavar="FILE",
+        nargs="+",
+        help="run nothing, take the results of files; of a section that several have, the last",
+    )
     parser.add_argument("--report", action="store_true", help="write them into docs/performance.md, with a plot")
     return parser.parse_args(arguments)
 
@@ -99,11 +105,17 @@ def sizes_of(options: argparse.Namespace) -> Sizes:
     return dataclasses.replace(sizes, **{name: value for name, value in given.items() if value is not None})
 
 
+def merged(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the results of several runs as those of one, of the last one's machine."""
+    sections = {section["name"]: section for run in runs for section in run["sections"]}
+    return runs[-1] | {"sections": [sections[name] for name in SECTIONS if name in sections]}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run, and print or write what was found; return 1 if a bar wasn't reached, unless the figures mean nothing."""
     options = parse(arguments)
     if options.load:
-        results = json.loads(options.load.read_text(encoding="utf-8"))
+        results = merged([json.loads(path.read_text(encoding="utf-8")) for path in options.load])
     else:
         results = run(options.only or USUAL, sizes_of(options))
     if options.save:

@@ -41,7 +41,9 @@ def produce_steadily(place: Place, first: int, rate_per_s: int, seconds: float, 
     """Produce both halves of orders at a steady rate; send back when each was."""
     templates = Templates()
     settings = place.settings
-    producer = Producer(config.plain_producer(settings) | {"linger.ms": 1})
+    # Its linger.ms is that of Kafka's own producers by default. With 1 ms nearly every record was a batch of its own,
+    # and the broker's work on these was most of what there was to measure.
+    producer = Producer(config.plain_producer(settings))
     sent: array[int] = array("q")
     topics: dict[str, str] = {}
     count, began_s = int(rate_per_s * seconds), time.monotonic()
@@ -73,36 +75,42 @@ class Drive:
         output = contender.output(place)
         self._consumer.assign([TopicPartition(output, number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
 
-    def run(self, rate_per_s: int, seconds: float) -> Figures:
-        """Produce for *seconds*, wait for all e-mails, and return the latencies and what the workers used."""
+    def run(self, rate_per_s: int, seconds: float, warm_s: float = 0.0) -> Figures:
+        """
+        Produce for *warm_s* and *seconds*, and wait for all e-mails.
+
+        Return the latencies of the orders after *warm_s*, and what the workers used while these came out. Between the
+        two nothing changes: a new load would begin with a producer that takes half a second to register.
+        """
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe(duplex=False)
-        first, count = self._next, int(rate_per_s * seconds)
+        first, warm, count = self._next, int(rate_per_s * warm_s), int(rate_per_s * (warm_s + seconds))
         self._next += count
-        cpu_s = self.meter.cpu_s()
         began_s = time.monotonic()
-        load = context.Process(target=produce_steadily, args=(self._place, first, rate_per_s, seconds, there))
+        load = context.Process(target=produce_steadily, args=(self._place, first, rate_per_s, warm_s + seconds, there))
         load.start()
         there.close()
         try:
-            seen = self._observe(first, count)
+            seen, cpu_s = self._observe(first, count, warm)
             sent = array("q")
             sent.frombytes(here.recv_bytes())
         finally:
             load.join(FLUSH_S)
         used_s = self.meter.cpu_s() - cpu_s
-        latencies_ms = [(seen[number] - sent[number]) / 1e6 for number in range(count)]
+        latencies_ms = [(seen[number] - sent[number]) / 1e6 for number in range(warm, count)]
         return {
             "p50_ms": percentile(latencies_ms, 50),
             "p99_ms": percentile(latencies_ms, 99),
             "most_ms": max(latencies_ms),
             "orders_per_s": count / ((max(sent) - min(sent)) / 1e9),
-            "cpu_us_per_join": used_s * 1e6 / count,
+            "cpu_us_per_join": used_s * 1e6 / (count - warm),
             "seconds": time.monotonic() - began_s,
         }
 
-    def _observe(self, first: int, count: int) -> array[int]:
+    def _observe(self, first: int, count: int, warm: int) -> tuple[array[int], float]:
+        """Return when each order's e-mail was seen, and the workers' CPU seconds when *warm* of them had been."""
         seen = array("q", bytes(8 * count))
+        cpu_s: float | None = None
         left, until_s = count, time.monotonic() + STALL_S
         while left:
             messages = self._consumer.consume(500, 0.02)
@@ -114,11 +122,13 @@ class Drive:
                 assert not seen[number], f"order {number + first} has two e-mails"
                 seen[number] = now_ns
                 left -= 1
+            if cpu_s is None and count - left >= warm:
+                cpu_s = self.meter.cpu_s()
             if messages:
                 until_s = time.monotonic() + STALL_S
             assert time.monotonic() < until_s, f"{left} of {count} e-mails didn't come\n{self._running.tail()}"
             self._running.check()
-        return seen
+        return seen, cpu_s or 0.0
 
     def close(self) -> None:
         """Stop observing."""

@@ -36,26 +36,27 @@ VERSION: Final = 1
 UPCASTERS: Final[dict[int, Callable[[bytes], bytes]]] = {}
 """For each older version, what makes a row of the next one."""
 
-_HEAD: Final = Struct(">Bq?HHH")
+# Also of `straight_rows`.
+HEAD: Final[Struct] = Struct(">Bq?HHH")
 _BODIES_AT: Final = 10
 """Where the head says how many bodies there are."""
 _DUE_MS: Final = Struct(">q")
-_BODY: Final = Struct(">II")
-_DETAILS: Final = Struct(">qHqBq")
-_PROCESS: Final = Struct(">BBqqqIIIIHHHIiI")
+BODY: Final[Struct] = Struct(">II")
+DETAILS: Final[Struct] = Struct(">qHqBq")
+PROCESS: Final[Struct] = Struct(">BBqqqIIIIHHHIiI")
 _REMEMBERED: Final = Struct(">qB")
 
 _VERSION: Final = bytes([VERSION])
-_BODY_BYTES: Final = _BODY.size
-_PROCESS_BYTES: Final = _PROCESS.size
-_pack_head: Final = _HEAD.pack
-_pack_body: Final = _BODY.pack
-_pack_details: Final = _DETAILS.pack
-_pack_process: Final = _PROCESS.pack
-_unpack_head: Final = _HEAD.unpack_from
-_unpack_body: Final = _BODY.unpack_from
-_unpack_details: Final = _DETAILS.unpack_from
-_unpack_process: Final = _PROCESS.unpack_from
+_BODY_BYTES: Final = BODY.size
+_PROCESS_BYTES: Final = PROCESS.size
+_pack_head: Final = HEAD.pack
+_pack_body: Final = BODY.pack
+_pack_details: Final = DETAILS.pack
+_pack_process: Final = PROCESS.pack
+_unpack_head: Final = HEAD.unpack_from
+_unpack_body: Final = BODY.unpack_from
+_unpack_details: Final = DETAILS.unpack_from
+_unpack_process: Final = PROCESS.unpack_from
 
 # Stored by index: append only.
 _STEPS: Final = tuple(Step)
@@ -158,7 +159,7 @@ def decode(order_id: str, row: bytes) -> Order:
     at = 0
     try:
         _, _, has_details, bodies_count, processes_count, remembered_count = _unpack_head(row)
-        at = _HEAD.size
+        at = HEAD.size
         for _ in range(bodies_count):
             schema_id, size = _unpack_body(row, at)
             end = at + _BODY_BYTES + size
@@ -168,7 +169,7 @@ def decode(order_id: str, row: bytes) -> Order:
             version, number, seen_ms, topic_index, offset = _unpack_details(row, at)
             if not number:
                 raise CorruptRow(at, "details without a body")
-            cause, at = timeline_codec.unpack_cause(topic_index, offset, row, at + _DETAILS.size)
+            cause, at = timeline_codec.unpack_cause(topic_index, offset, row, at + DETAILS.size)
             order.details = _new(Details, (version, bodies[number], seen_ms, cause))
         processes = order.processes
         for _ in range(processes_count):

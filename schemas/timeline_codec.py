@@ -32,7 +32,7 @@ _REASONS: Final = (
     FailureReason.EMAIL_OUTCOME_UNKNOWN,
     FailureReason.CANCELLED,
 )
-_KINDS: Final[tuple[tuple[type[Event], Struct], ...]] = (
+KINDS: Final[tuple[tuple[type[Event], Struct], ...]] = (
     (events.CommandReceived, Struct(">BqBq")),
     (events.CancelReceived, Struct(">BqBq")),
     (events.OrderDetailsQueried, Struct(">BqBqI")),
@@ -68,7 +68,7 @@ _CONVERT: Final[dict[type[Event], Callable[[Any], tuple[Iterable[int], bytes]]]]
 }
 """Kinds whose values aren't all numbers: what is packed of them, and the text that follows."""
 
-_PACK: Final = {event: (kind, layout.pack, _CONVERT.get(event)) for kind, (event, layout) in enumerate(_KINDS)}
+_PACK: Final = {event: (kind, layout.pack, _CONVERT.get(event)) for kind, (event, layout) in enumerate(KINDS)}
 
 
 def encode(recorded: Iterable[Event]) -> bytes:
@@ -113,7 +113,7 @@ def decode(stored: bytes) -> list[Event]:
 
 def _event(stored: bytes, at: int) -> tuple[Event, int]:
     """Return the event at *at* and the position after it."""
-    kind, layout = _KINDS[stored[at]]
+    kind, layout = KINDS[stored[at]]
     _, at_ms, topic_index, offset, *rest = layout.unpack_from(stored, at)
     cause, at = unpack_cause(topic_index, offset, stored, at + layout.size)
     values: list[Any] = list(rest)

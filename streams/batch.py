@@ -73,10 +73,10 @@ class Batch:
     Writes, outputs and refusals are only collected here. The worker produces them in one transaction and writes the
     store after its commit: an abort leaves no trace, and the same records come again.
 
-    ``due``: keys whose rows' deadlines have passed; rows of all keys of ``records`` and ``due`` are loaded with one
-    read. ``due_ms`` is the instant up to which deadlines may be decided, not after ``now_ms``: what fell due since
-    then may be answered by records that nobody has read yet. ``moved``: by how much the batch moves the counts of what
-    waits (`streams.processing.waiting`). ``failures``: processes that failed in it.
+    ``due``: keys whose rows' deadlines have passed. ``due_ms`` is the instant up to which deadlines may be decided, not
+    after ``now_ms``: what fell due since then may be answered by records that nobody has read yet. ``moved``: by how
+    much the batch moves the counts of what waits (`streams.processing.waiting`). ``failures``: processes that failed in
+    it.
     """
 
     __slots__ = (
@@ -115,8 +115,13 @@ class Batch:
         self.at = len(self.records)
 
     def load(self, keys: Sequence[bytes]) -> None:
-        """Read the rows of *keys* with one read of the store; `get` of any other key is a `KeyError`."""
-        self._loaded = dict(zip(keys, self._load(keys), strict=True))
+        """Read the rows of *keys* too, with one read of the store; `get` of any other key is a `KeyError`."""
+        loaded = self._loaded
+        if loaded:
+            keys = [key for key in keys if key not in loaded]
+        if keys:
+            for key, row in zip(keys, self._load(keys), strict=True):
+                loaded[key] = row
 
     def get(self, key: bytes) -> bytes | None:
         """Return the row of *key* as this batch sees it: what it put, else what was loaded."""

@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     state_dir: Path = Field(
         default_factory=_state_home, description="Directory of the local state. Default: rejoinder in XDG_STATE_HOME."
     )
-    store_memory_mib: int = Field(256, ge=16, description="Memory for the store's caches and buffers, all partitions.")
+    store_memory_mib: int = Field(192, ge=16, description="Memory for the store's caches and buffers, all partitions.")
     web_bind: str = Field("127.0.0.1", description="Address that the web server listens on.")
     web_host: str = Field("", description="Host name under which other workers reach this one. Default: web_bind.")
     web_port: int = Field(6066, ge=1, le=65_535, description="The web server's port.")

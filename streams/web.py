@@ -140,7 +140,7 @@ def _add_skip_page(app: App) -> None:
         async def post(self, request: Request, topic: str, partition: str, offset: str) -> Response:
             """Answer 202 if the record will be skipped, 409 if its partition isn't held there."""
             if denied := access.deny_act(request.headers):
-                return self.json({"error": denied.error}, status=denied.status)
+                return denial(self, denied)
             declared = topic.removeprefix(app.settings.topic_prefix)
             session = app.session
             if not (partition.isdecimal() and offset.isdecimal() and len(partition + offset) < NUMBER_CHARS_MAX):
@@ -179,9 +179,11 @@ def _add_waiting_page(app: App, table: TableT[bytes, bytes]) -> None:
         """Answer with the processes of a partition of ours that wait, `stuck.FOUND_MAX` at a time."""
         if denied := access.deny(request.headers):
             return denial(view, denied)
+        if not partition.isdecimal() or len(partition) > NUMBER_CHARS_MAX:
+            return view.json({"error": "no partition"}, status=HTTPStatus.BAD_REQUEST)
+        number = int(partition)
         try:
             wanted, after = _wanted(request.query)
-            number = int(partition)
         except ValueError as exc:
             return view.json({"error": f"{exc}"[:100]}, status=HTTPStatus.BAD_REQUEST)
         store = stores_of(table).get(number)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import re
+from collections.abc import Generator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -10,6 +14,11 @@ import pytest
 from tools import native
 
 TIERS: Final = frozenset({"system", "chaos", "soak", "deploy", "browser", "slow"})
+
+_BASE: Final = pytest.StashKey[Path]()
+_LOG_LINES = 12
+_LOG_COLUMNS = 300
+_QUIET: Final = re.compile(r'"level": ?"(?:info|debug)"|\b(?:INFO|DEBUG)\b')
 
 collect_ignore: list[str] = []
 if not importlib.util.find_spec("playwright"):
@@ -31,3 +40,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = set(wanted)
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = wanted
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    request.config.stash[_BASE] = tmp_path_factory.getbasetemp()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the processes that ran beside the test complained of: it may not come a second time."""
+    report = yield
+    base = item.config.stash.get(_BASE, None)
+    if report.failed and base is not None:
+        # Kafka's and RocksDB's own files have numbers for names.
+        for path in sorted(path for path in base.rglob("*.log") if not path.stem.isdigit()):
+            with contextlib.suppress(OSError):  # Gone by now.
+                if path.stat().st_mtime >= call.start and (loud := _loud(path)):
+                    report.sections.append((str(path.relative_to(base)), loud))
+    return report
+
+
+def _loud(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join([line[:_LOG_COLUMNS] for line in lines if not _QUIET.search(line)][-_LOG_LINES:])

@@ -100,12 +100,11 @@ def _of_command(situation: Situation) -> Iterable[Process]:
 
 
 def _all_or_none(order: Order) -> Iterable[Process]:
-    return list(order.processes.values()) or (_nobody(order),)
+    return list(order.processes.values()) or _NOBODY
 
 
-def _nobody(order: Order) -> Process:
-    """Return the stand-in whose step is ABSENT, for a message that meets no process."""
-    return Process(order.order_id, "")
+_NOBODY: Final = (Process("", ""),)
+"""The stand-in whose step is ABSENT, for a message that meets no process: it never changes, as no such cell records."""
 
 
 def _of_details(situation: Situation) -> Iterable[Process]:
@@ -130,7 +129,7 @@ def _of_email(situation: Situation) -> Iterable[Process]:
                 " for, which is the most that one order may"
             )
         order.remembered[message.email_id] = situation.now_ms
-    return (_nobody(order),)
+    return _NOBODY
 
 
 def _of_deadline(situation: Situation) -> Iterable[Process]:
@@ -138,11 +137,11 @@ def _of_deadline(situation: Situation) -> Iterable[Process]:
     concerned = [process for process in order.processes.values() if process.due_ms <= now_ms]
     if order.details is not None and order.details.seen_ms + policy.details_ttl_ms <= now_ms:
         order.details = None
-        concerned.append(_nobody(order))
+        concerned += _NOBODY
     over = [id_ for id_, seen_ms in order.remembered.items() if seen_ms + policy.finished_ttl_ms <= now_ms]
     for email_id in over:
         del order.remembered[email_id]
-        concerned.append(_nobody(order))
+        concerned += _NOBODY
     return concerned
 
 

@@ -25,8 +25,7 @@ def latency(stage: Stage) -> Outcome:
         for name in order:
             place = stage.fresh("latency")
             with drive(place, contenders[name]) as driven:
-                driven.run(rate_per_s, stage.sizes.warm_s)
-                figures = driven.run(rate_per_s, stage.sizes.steady_s)
+                figures = driven.run(rate_per_s, stage.sizes.steady_s, stage.sizes.warm_s)
             forget(place)
             rows[name].append(figures)
             say(f"{name}: p50 {figures['p50_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms at {rate_per_s:,} orders/s")
@@ -60,8 +59,7 @@ def scaling(stage: Stage) -> Outcome:
         for name in order:
             place = stage.fresh("scaling")
             with drive(place, contenders[name]) as driven:
-                driven.run(sizes.scaling_rate_per_s, sizes.warm_s)
-                figures = driven.run(sizes.scaling_rate_per_s, sizes.steady_s)
+                figures = driven.run(sizes.scaling_rate_per_s, sizes.steady_s, sizes.warm_s)
             forget(place)
             rows[name].append(figures)
             say(f"{name}: {figures['cpu_us_per_join']:.0f} µs of CPU a join, p50 {figures['p50_ms']:.1f} ms")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -23,6 +24,11 @@ InstanceId = Annotated[
         help="Name of this process, the same after a restart; overrides REJOINDER_INSTANCE_ID.", show_default=False
     ),
 ]
+
+
+# glibc's numbers of these parameters.
+_M_ARENA_MAX: Final = -8
+_M_MMAP_THRESHOLD: Final = -3
 
 
 def worker(web_port: WebPort = None, instance_id: InstanceId = None) -> None:
@@ -64,6 +70,7 @@ def _run(create_app: Callable[[Settings], App], web_port: int | None, instance_i
     runner.spinner = None  # It writes a terminal's codes among the log lines.
     logs.configure(settings)
     collect_rarely()
+    keep_memory_together()
     try:
         runner.execute_from_commandline()
     except SystemExit:
@@ -82,3 +89,19 @@ def collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
+
+
+def keep_memory_together() -> None:
+    """
+    Let all threads take memory from one of glibc's arenas, and large blocks from the system, where it is glibc.
+
+    Its default, up to eight arenas a core, leaves each thread of librdkafka's and RocksDB's with free memory of its own
+    that no other can use; and RocksDB's write buffers, once given back, lie scattered in it. Measured on plain joins:
+    100 of 520 MiB, and no more time.
+
+    Source: mallopt(3), M_ARENA_MAX and M_MMAP_THRESHOLD.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)

@@ -13,9 +13,9 @@ from schemas.catalog import UnknownSchema
 from schemas.codec import Codec
 from schemas.undecodable import Undecodable
 from streams import metrics
-from streams.batch import Batch, Failure, Record
+from streams.batch import Batch, Failure, Headers, Record
 from streams.headers import TRACEPARENT, cloud_event_headers, header, original_ms
-from streams.processing import waiting
+from streams.processing import straight, waiting
 from streams.transport.partitioner import partition_of
 from topology import ids
 from topology.events import DEADLINE, Cause
@@ -55,6 +55,12 @@ ROW_BYTES_MAX: Final = PROCESSES_CHANGELOG.record_bytes_max - RECORD_BYTES_MAX
 TRACEPARENT_CHARS: Final = 55
 """W3C's length of version 00; a longer one would be carried along for as long as its process is remembered."""
 
+SLICE_RECORDS: Final = 250
+"""
+So many are decided before their rows are encoded: what a slice makes stays in the processor's cache. With 10,000 at a
+time, a join took nearly twice as long.
+"""
+
 INPUTS: Final = (COMMANDS, DETAILS, EMAIL_EVENTS)
 
 _TOPIC: Final[dict[type[Action], tuple[str, str]]] = {
@@ -90,7 +96,8 @@ class ProcessManager:
     Decides batches.
 
     *resolve* learns a schema id that the codec doesn't know: from then on the codec does. *resolve_stored* does the
-    same for ids in rows of ours; None: there is no difference.
+    same for ids in rows of ours; None: there is no difference. *straightly*: take the short way (`straight`) where
+    there is one; the result is the same.
 
     Raises from calls:
         Unavailable: *resolve* gets no answer; the batch may be tried again.
@@ -104,6 +111,7 @@ class ProcessManager:
         partitions: int,
         with_headers: bool = True,
         resolve_stored: Callable[[int], None] | None = None,
+        straightly: bool = True,
     ) -> None:
         self._codec = codec
         self._resolve = resolve
@@ -111,19 +119,39 @@ class ProcessManager:
         self._policy = policy
         self._partitions = partitions
         self._with_headers = with_headers
+        self._straightly = straightly and policy.processes_max > 0
 
     def __call__(self, batch: Batch) -> None:
         """Decide *batch*: fills its outputs, refusals and rows."""
-        keys = {record.key for record in batch.records if record.key is not None}
-        keys.update(batch.due)
-        batch.load(list(keys))
+        taken: list[Branch] = []
+        records = batch.records
+        for begin in range(0, len(records), SLICE_RECORDS):
+            self._decide_some(batch, begin, min(begin + SLICE_RECORDS, len(records)), taken)
+        self._decide_due(batch, taken)
+        for branch_id, times in Counter(map(id, taken)).items():
+            metrics.DECISIONS.labels(*_BRANCHES[branch_id]).inc(times)
+
+    def _decide_some(self, batch: Batch, begin: int, end: int, taken: list[Branch]) -> None:
+        """Decide the records from index *begin* to *end*, and put their rows."""
+        records, now_ms, policy, straightly = batch.records, batch.now_ms, self._policy, self._straightly
+        batch.load(list({record.key for record in records[begin:end] if record.key is not None}))
         orders: dict[bytes, Order] = {}
         sizes: dict[bytes, int] = {}
-        taken: list[Branch] = []
-        now_ms, policy = batch.now_ms, self._policy
-        for record in batch:
+        for at in range(begin, end):
+            batch.at = at
+            record = records[at]
             try:
-                message, order = self._open(batch, record, orders, sizes)
+                message = self._read(batch, record)
+                row = self._row(batch, record, orders)
+                if straightly and record.key not in orders:
+                    decided = straight.decide(batch, record, message, row, policy, ROW_BYTES_MAX)
+                    if decided is not None:
+                        branch, action, command_id, traceparent = decided
+                        taken.append(branch)
+                        if action is not None:
+                            self._send_one(batch, record.key or b"", action, command_id, traceparent, record)
+                        continue
+                order = self._open(batch, record, message, row, orders, sizes)
                 decision = decide(order, message, _new(Cause, (record[0], record[2])), now_ms, policy)
             except Refused as exc:
                 batch.refuse(record, exc.reason, exc.detail)
@@ -134,25 +162,27 @@ class ProcessManager:
                 if owed:
                     self._send(batch, record.key or b"", owed, record)
                 taken += branches
-        self._decide_due(batch, orders, taken)
-        details_ttl_ms, finished_ttl_ms = policy.details_ttl_ms, policy.finished_ttl_ms
+        batch.at = len(records)
+        self._put(batch, orders)
+
+    def _put(self, batch: Batch, orders: dict[bytes, Order]) -> None:
+        details_ttl_ms, finished_ttl_ms = self._policy.details_ttl_ms, self._policy.finished_ttl_ms
         for key, order in orders.items():
             waiting.add(batch.moved, order, 1)
             batch.put(key, state_codec.encode(order, order.next_due_ms(details_ttl_ms, finished_ttl_ms)))
-        for branch_id, times in Counter(map(id, taken)).items():
-            metrics.DECISIONS.labels(*_BRANCHES[branch_id]).inc(times)
 
-    def _decide_due(self, batch: Batch, orders: dict[bytes, Order], taken: list[Branch]) -> None:
+    def _decide_due(self, batch: Batch, taken: list[Branch]) -> None:
+        batch.load(batch.due)
+        orders: dict[bytes, Order] = {}
         for key in batch.due:
             order = self._order(batch, key, orders)
             decision = decide(order, DeadlinePassed(order.order_id), DEADLINE, batch.due_ms, self._policy)
             self._send(batch, key, decision.owed, None)
             taken += decision.taken
+        self._put(batch, orders)
 
-    def _open(
-        self, batch: Batch, record: Record, orders: dict[bytes, Order], sizes: dict[bytes, int]
-    ) -> tuple[Message, Order]:
-        """Return what *record* says and the order it is about."""
+    def _read(self, batch: Batch, record: Record) -> Message:
+        """Return what *record* says."""
         key, value = record.key, record.value
         if key is None or value is None:
             raise Refused("null", f"the {'key' if key is None else 'value'} is null; both must be there")
@@ -164,11 +194,28 @@ class ProcessManager:
         age_ms = batch.now_ms - original_ms(record)
         if age_ms > self._policy.finished_ttl_ms:
             raise Refused("expired", f"{age_ms // 86_400_000} days old: its process may have been forgotten already")
-        message = self._decode(record, key, value)
+        return self._decode(record, key, value)
+
+    def _row(self, batch: Batch, record: Record, orders: dict[bytes, Order]) -> bytes | None:
+        """Return the row of *record*'s order; one of *orders* is newer than its row."""
+        key = record.key or b""
         row = batch.get(key)
         if row is None and key not in orders and (right := partition_of(key, self._partitions)) != record.partition:
             # Only where no row is: a key whose first record was let in belongs here.
             raise Refused("wrong-partition", f"this key belongs to partition {right}: produce with murmur2")
+        return row
+
+    def _open(
+        self,
+        batch: Batch,
+        record: Record,
+        message: Message,  # noqa: ARG002 - for those who trace.
+        row: bytes | None,
+        orders: dict[bytes, Order],
+        sizes: dict[bytes, int],
+    ) -> Order:
+        """Return the order that *message*, which *record* says, is about; *row* is its row."""
+        key, value = record.key or b"", record.value or b""
         order = self._order(batch, key, orders)
         if record.topic in _GROWING:
             size = sizes.get(key) or len(row or b"")
@@ -178,7 +225,7 @@ class ProcessManager:
             if size + len(value) > ROW_BYTES_MAX:
                 raise Refused("row-too-large", f"what is remembered of this order would exceed {ROW_BYTES_MAX} bytes")
             sizes[key] = size + len(value)
-        return message, order
+        return order
 
     def _decode(self, record: Record, key: bytes, value: bytes) -> Message:
         traceparent = header(record.headers, TRACEPARENT) if record.headers else None
@@ -206,21 +253,32 @@ class ProcessManager:
 
     def _send(self, batch: Batch, key: bytes, owed: list[Owed], record: Record | None) -> None:
         for process, action in owed:
-            topic, full_name = _TOPIC[type(action)]
-            headers = []
-            if self._with_headers:
-                headers = cloud_event_headers(
-                    id=_id(action),
-                    source=SOURCE,
-                    type=full_name,
-                    time_ms=batch.now_ms,
-                    correlation_id=process.command_id,
-                    causation_id=_causation(record),
-                    traceparent=process.traceparent,
-                )
-            batch.send(topic, key, self._encode(action), headers)
-            if type(action) is OrderConfirmationFailed:
-                batch.failures.append(Failure(action.order_id, action.command_id, action.reason.value, batch.now_ms))
+            self._send_one(batch, key, action, process.command_id, process.traceparent, record)
+
+    def _send_one(
+        self,
+        batch: Batch,
+        key: bytes,
+        action: Action,
+        command_id: str,
+        traceparent: str | None,
+        record: Record | None,
+    ) -> None:
+        topic, full_name = _TOPIC[type(action)]
+        headers: Headers = []
+        if self._with_headers:
+            headers = cloud_event_headers(
+                id=_id(action),
+                source=SOURCE,
+                type=full_name,
+                time_ms=batch.now_ms,
+                correlation_id=command_id,
+                causation_id=_causation(record),
+                traceparent=traceparent,
+            )
+        batch.send(topic, key, self._encode(action), headers)
+        if type(action) is OrderConfirmationFailed:
+            batch.failures.append(Failure(action.order_id, action.command_id, action.reason.value, batch.now_ms))
 
     def _encode(self, action: Action) -> bytes:
         try:

@@ -39,7 +39,8 @@ class TracedProcessManager(ProcessManager):
         tracing: Tracing,
     ) -> None:
         # Spelled out: where this is compiled, a base's arguments can't be passed on as they came.
-        super().__init__(codec, resolve, policy, partitions, with_headers, resolve_stored)
+        # Not straight: spans are of processes.
+        super().__init__(codec, resolve, policy, partitions, with_headers, resolve_stored, straightly=False)
         self._tracing = tracing
         # The record in hand while nothing has followed from it; its span's context, if it is a new process's command.
         self._quiet: Record | None = None
@@ -59,11 +60,20 @@ class TracedProcessManager(ProcessManager):
         if quiet is not None and (parent := came_with(quiet)) is not None:
             self._tracing.processed(quiet, parent)
 
-    def _open(
-        self, batch: Batch, record: Record, orders: dict[bytes, Order], sizes: dict[bytes, int]
-    ) -> tuple[Message, Order]:
+    def _read(self, batch: Batch, record: Record) -> Message:
         self._tell_quiet()
-        message, order = super()._open(batch, record, orders, sizes)
+        return super()._read(batch, record)
+
+    def _open(
+        self,
+        batch: Batch,
+        record: Record,
+        message: Message,
+        row: bytes | None,
+        orders: dict[bytes, Order],
+        sizes: dict[bytes, int],
+    ) -> Order:
+        order = super()._open(batch, record, message, row, orders, sizes)
         self._quiet = record
         if isinstance(message, SendOrderConfirmationEmail):
             known = order.processes.get(message.command_id)
@@ -77,7 +87,7 @@ class TracedProcessManager(ProcessManager):
                     trace_id=trace_id,
                     correlation_id=message.command_id,
                 )
-        return message, order
+        return order
 
     def _send(self, batch: Batch, key: bytes, owed: list[Owed], record: Record | None) -> None:
         before = len(batch.outputs)

@@ -52,8 +52,13 @@ def add(moved: dict[int, int], order: Order, by: int) -> None:
     """Add *by* to the counts of what waits in *order*."""
     for process in order.processes.values():
         if _FIRST <= process.step <= _LAST:
-            bucket = process.received_ms // BUCKET_MS * _STEPS + process.step
-            moved[bucket] = moved.get(bucket, 0) + by
+            add_one(moved, process.step, process.received_ms, by)
+
+
+def add_one(moved: dict[int, int], step: int, received_ms: int, by: int) -> None:
+    """Add *by* to the count of those that wait at *step* since *received_ms*."""
+    bucket = received_ms // BUCKET_MS * _STEPS + step
+    moved[bucket] = moved.get(bucket, 0) + by
 
 
 class Waiting(NamedTuple):

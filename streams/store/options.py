@@ -28,6 +28,8 @@ from rocksdict import (
 _WRITE_BUFFER_BYTES_MAX: Final = 32 << 20
 """Larger ones take fresh memory from the system all the time, which costs more than what they save."""
 _BLOOM_BITS_PER_KEY: Final = 10
+_BUFFER_BLOOM_RATIO: Final = 0.05
+"""Of a write buffer's size."""
 _OPEN_FILES_MAX: Final = 256
 _LOG_BYTES_MAX: Final = 1 << 20
 _LOG_FILES_MAX: Final = 2
@@ -62,6 +64,9 @@ def _database(cache: Cache, buffers: WriteBufferManager) -> Options:
     options.set_write_buffer_size(min(_WRITE_BUFFER_BYTES_MAX, buffers.get_buffer_size() // 2))
     # One thread writes a partition; what makes concurrent inserts safe only costs time.
     options.set_allow_concurrent_memtable_write(False)
+    # As below, for what isn't on disk yet: half the time of a look for what isn't there.
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(_BUFFER_BLOOM_RATIO)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_max_open_files(_OPEN_FILES_MAX)
     # RocksDB's own log files have no bound by default.

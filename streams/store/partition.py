@@ -233,7 +233,7 @@ class Partition:
         with self._translated():
             read = ReadOptions()
             read.set_iterate_upper_bound(until)
-            found = [entry.key() for entry in islice(self._scan(self._due_from, read), limit)]
+            found = list(map(_place_of, islice(self._scan(self._due_from, read), limit)))
         self._due_from = found[0] if found else until
         return [(_INSTANT.unpack_from(entry, 1)[0], entry[9:]) for entry in found]
 
@@ -249,8 +249,7 @@ class Partition:
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and rows in key order, as of the first step."""
         with self._translated():
-            for entry in self._scan(_ROW):
-                yield entry.key()[1:], entry.value()
+            yield from map(_entry_of, self._scan(_ROW))
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[tuple[int, Iterator[tuple[bytes, bytes]]]]:
@@ -292,8 +291,6 @@ class Partition:
                 self._reading.notify_all()
 
     def _entries(self, cursors: Iterator[RdictIter]) -> Generator[tuple[bytes, bytes], None, None]:
-        # By `map`, which keeps no cursor: the error's traceback keeps this frame, and so a cursor in it, for as long as
-        # somebody has the error.
         for entry in map(_entry_of, cursors):
             if self._closing:
                 raise Unavailable(f"{self.path}: it is being closed")
@@ -368,15 +365,24 @@ class Partition:
             self._due_from = min(self._due_from, deadlines[0])
 
     def _scan(self, start: bytes, read: ReadOptions | None = None) -> Generator[RdictIter, None, None]:
-        """Yield a cursor, at each entry from *start* on."""
+        """
+        Yield a cursor, at each entry from *start* on; for `map` only.
+
+        An open cursor keeps RocksDB's lock on the files, also after they were closed. An error's traceback keeps the
+        frames that it came through, and so a cursor that is a variable there, for as long as somebody has the error:
+        then nobody could open what is left. From 3.12 on a comprehension's variables are its function's.
+        """
         cursor = self._db.iter(read)
-        cursor.seek(start)
-        while cursor.valid():
-            yield cursor
-            cursor.next()
-        # A block that can't be read ends it as the last entry does; only this raises. `Rdict.keys` and `items` don't
-        # ask, so a flipped bit would silently hide every deadline behind it.
-        cursor.status()
+        try:
+            cursor.seek(start)
+            while cursor.valid():
+                yield cursor
+                cursor.next()
+            # A block that can't be read ends it as the last entry does; only this raises. `Rdict.keys` and `items`
+            # don't ask, so a flipped bit would silently hide every deadline behind it.
+            cursor.status()
+        finally:
+            del cursor
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -389,6 +395,10 @@ class Partition:
             raise Unavailable(f"{self.path}: closed; its partition is being handed over, ask its new owner") from exc
         except Exception as exc:
             raise error_of(self.path, str(exc)) from exc
+
+
+def _place_of(cursor: RdictIter) -> bytes:
+    return cast("bytes", cursor.key())
 
 
 def _entry_of(cursor: RdictIter) -> tuple[bytes, bytes]:

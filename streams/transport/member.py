@@ -21,6 +21,9 @@ from streams.transport.transaction import SessionOver
 
 log = structlog.get_logger(__name__)
 
+_new: Final = tuple.__new__
+"""See `topology.process`."""
+
 CALL_S: Final = 10.0
 
 _FORBIDDEN: Final = frozenset(
@@ -119,9 +122,8 @@ class Member:
                 self._special(m, ends)
                 continue
             partition = m.partition()
-            record = Record(
-                names[m.topic()], partition, m.offset(), m.timestamp()[1], m.key(), m.value(), headers_of(m)
-            )
+            fields = (names[m.topic()], partition, m.offset(), m.timestamp()[1], m.key(), m.value(), headers_of(m))
+            record = _new(Record, fields)
             try:
                 records[partition].append(record)
             except KeyError:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench import report
-from bench.compare import SECTIONS, parse, sizes_of
+from bench.compare import SECTIONS, merged, parse, sizes_of
 from bench.figures import Bar, spread
 from bench.sections.restore import from_our_log, from_streams_log
 from bench.stage import QUICK, Outcome, Sizes
@@ -108,3 +108,14 @@ def test_kafka_streams_tells_it_in_milliseconds() -> None:
     assert found is not None
     assert found.records == 40
     assert found.end_s - found.begin_s == pytest.approx(2.003)
+
+
+def test_runs_are_merged_by_their_sections() -> None:
+    """In the comparison's order, a later run's instead of an earlier one's."""
+    first, second, third = results(), results(), results()
+    second["sections"][0]["name"] = "restore"
+    second["date"] = third["date"] = "2026-01-03"
+    third["sections"][0]["about"] = "Others."
+    run = merged([second, first, third])
+    assert ["joins", "restore"] == [section["name"] for section in run["sections"]]
+    assert ("2026-01-03", "Others.") == (run["date"], run["sections"][0]["about"])

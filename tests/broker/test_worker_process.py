@@ -99,6 +99,19 @@ def test_second_worker_in_one_state_directory_is_refused(
     assert PARTITIONS == worker.partitions()
 
 
+def test_worker_that_expects_another_number_of_partitions_is_refused(
+    kafka: LocalKafka, unique: str, tmp_path: Path
+) -> None:
+    """It says what is there and what was declared: halves of a pair would no longer meet."""
+    environment = environment_of(settings_for(kafka.bootstrap_servers, unique))
+    other = RoleProcess("worker", "worker-0", tmp_path, environment | {"REJOINDER_PARTITIONS": str(PARTITIONS * 2)})
+    other.start()
+    wait_for(lambda: not other.running, "its end")
+    assert 2 == other.exit_status, other.tail()
+    said = other.tail()
+    assert all(word in said for word in (COMMANDS.name, str(PARTITIONS), str(PARTITIONS * 2), "partitions")), said
+
+
 def test_killed_worker_holds_its_directory_no_longer(
     settings: Settings, worker: RoleProcess, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -113,7 +113,6 @@ class Asking:
         return Counter((fields["order_id"], fields["attempt"]) for fields in found)
 
 
-@pytest.mark.chaos
 def test_worker_process_that_was_away_for_an_hour_reads_the_answers_first(
     kafka: LocalKafka, unique: str, tmp_path: Path
 ) -> None:

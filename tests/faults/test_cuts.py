@@ -58,8 +58,9 @@ def test_worker_cut_from_the_only_broker_goes_on(
     check(settings, orders, tmp_path / "state")
 
 
-@pytest.mark.chaos
-@pytest.mark.parametrize("silent", [False, True], ids=["reset", "silent"])
+@pytest.mark.parametrize(
+    "silent", [pytest.param(False, id="reset"), pytest.param(True, id="silent", marks=pytest.mark.chaos)]
+)
 def test_worker_cut_beyond_its_session_is_replaced_and_comes_back(
     kafka: LocalKafka, proxy: Proxy, unique: str, tmp_path: Path, silent: bool
 ) -> None:

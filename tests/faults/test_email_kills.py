@@ -95,8 +95,9 @@ def test_kill_at_each_step(mailing: Make, step: str) -> None:
     assert all(here.warned(email_id, "resend") for email_id in doubts)
 
 
-@pytest.mark.chaos
-@pytest.mark.parametrize("step", ["after the claim's commit", "after the answer's note"])
+@pytest.mark.parametrize(
+    "step", ["after the claim's commit", pytest.param("after the answer's note", marks=pytest.mark.chaos)]
+)
 def test_kill_and_loss_of_the_local_notes(mailing: Make, step: str) -> None:
     """With the disk gone every mail that was claimed is in doubt; none is missing, those sent before come twice."""
     here = mailing()

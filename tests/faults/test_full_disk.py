@@ -72,8 +72,10 @@ def failures(worker: Worker) -> list[str]:
     return [str(failure) for failure in restorer.failures().values()] if restorer else []
 
 
-@pytest.mark.chaos
-@pytest.mark.parametrize("restarted", [False, True], ids=["by itself", "after a restart"])
+@pytest.mark.parametrize(
+    "restarted",
+    [pytest.param(False, id="by itself"), pytest.param(True, id="after a restart", marks=pytest.mark.chaos)],
+)
 def test_full_disk_loses_nothing(kafka: LocalKafka, disk: Disk, unique: str, restarted: bool) -> None:
     """Partitions whose rows can't be written stop and say why; with room again they are restored and go on, once."""
     settings = settings_for(kafka.bootstrap_servers, unique, store_memory_mib=16, batch_records=200)

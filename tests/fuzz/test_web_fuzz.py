@@ -104,7 +104,15 @@ _line = st.binary(max_size=40)
 _targets = st.one_of(
     st.text(max_size=40).map(lambda text: b"/orders/" + quote(text, safe="").encode()),
     st.binary(max_size=40).map(lambda data: b"/orders/" + quote_from_bytes(data, safe="").encode()),
+    st.binary(max_size=40).map(lambda data: b"/waiting/1?after=" + quote_from_bytes(data, safe="").encode()),
+    st.tuples(_line, _line).map(lambda two: b"/waiting/0?" + two[0] + b"=" + two[1]),
+    st.tuples(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20)).map(
+        lambda three: b"/skip/" + "/".join(quote(text, safe="") for text in three).encode()
+    ),
     st.sampled_from([b"/health/live", b"/health/ready", b"/metrics", b"/", b"*", b"//", b"/orders/", b"http://x/orders/1",
+                     b"/status", b"/waiting/0?step=awaiting%20details", b"/waiting/0?older_than_ms=%d9%a3",
+                     b"/waiting/%c2%b2", b"/waiting/" + b"9" * 30, b"/skip/order-confirmation.commands/0/0", b"/skip/",
+                     b"/skip/order-confirmation.commands/0/-1", b"/skip/a/%d9%a3/%d9%a3", b"/skip/a/1/%00",
                      b"/orders/%", b"/orders/%zz", b"/orders/%00", b"/orders/..%2f..", b"/orders/a?b=%ff", b"/table/",
                      b"/page/main.js", b"/page/", b"/page/..%2f..", b"/page/%00", b"/page/a?b=%ff", b"/failures"]),
     _line.map(lambda data: b"/" + data),
@@ -154,6 +162,8 @@ def assert_harmless(running: Running, data: bytes, caplog: pytest.LogCaptureFixt
 @example(request(b"GET", b"/orders/x", [(b"Host", b"[")], b"", b"HTTP/1.1"))
 @example(request(b"GET", b"/orders/%ff", [(b"Host", b"127.0.0.1")], b"", b"HTTP/1.1"))
 @example(request(b"GET", b"/orders/%ed%b3%bf", [(b"Host", b"127.0.0.1")], b"", b"HTTP/1.1"))
+@example(request(b"GET", b"/waiting/0?after=%ff", [(b"Host", b"127.0.0.1")], b"", b"HTTP/1.1"))
+@example(request(b"POST", b"/skip/%ff/0/0", [(b"Host", b"127.0.0.1")], b"", b"HTTP/1.1"))
 @example(request(b"GET", b"/metrics?name[]=%ff", [(b"Host", b"127.0.0.1")], b"", b"HTTP/1.1"))
 def test_any_request_is_answered_below_500(running: Running, caplog: pytest.LogCaptureFixture, data: bytes) -> None:
     """Or not at all, and nothing is logged as a failure."""

@@ -48,13 +48,14 @@ class Manager:
         partitions: int = 1,
         partition: int = 0,
         with_headers: bool = True,
+        straightly: bool = True,
     ) -> None:
         self.policy = policy or Policy()
         self.codec = Codec(Catalog.from_files())
         self.rows: dict[bytes, bytes] = {}
         self.loads: list[Sequence[bytes]] = []
         self._partition = partition
-        self._decide = ProcessManager(self.codec, resolve, self.policy, partitions, with_headers)
+        self._decide = ProcessManager(self.codec, resolve, self.policy, partitions, with_headers, straightly=straightly)
         self._offset = 0
 
     # Records.

@@ -145,6 +145,8 @@ async def test_waiting_is_for_those_who_may_see_orders(start: Start) -> None:
         answer = await server.get(wrong, **allowed)
         assert 400 == answer.status
         _check_harmless(answer)
+    # Nothing of what was asked for comes back: who sees the answer in a browser may not be who wrote the link.
+    assert "script" not in str((await server.get("/waiting/%3Cscript%3E", **allowed)).json)
 
 
 async def test_failures_are_for_those_who_may_see_orders(start: Start) -> None:

@@ -46,7 +46,7 @@ def earliest(monkeypatch: pytest.MonkeyPatch, *errors: int) -> list[int]:
     return [tp.offset for tp in cluster._earliest([PARTITION])]
 
 
-@pytest.mark.parametrize("error", [KafkaError.LEADER_NOT_AVAILABLE, KafkaError._NOENT])
+@pytest.mark.parametrize("error", [KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError._NOENT])
 def test_leaders_are_waited_for(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     """Brokers say that there is none; librdkafka has an error of its own when no partition has one."""
     assert [7] == earliest(monkeypatch, error, error)

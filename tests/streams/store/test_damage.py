@@ -153,3 +153,24 @@ def test_opening_leaves_no_trace_of_itself(store: Path, tmp_path: Path) -> None:
     with pytest.raises(RejoinderError):
         Partition.open(tmp_path / "1", OPTIONS)
     assert ["0", "1", "new"] == sorted(entry.name for entry in tmp_path.iterdir())
+
+
+def test_error_that_somebody_keeps_keeps_no_lock(store: Path, tmp_path: Path) -> None:
+    """Its traceback has the frames that read, and they no cursor: the files can be wiped, and opened again."""
+    shutil.copytree(store, tmp_path / "0")
+    # The newest has the checkpoint, which is read when it is opened.
+    for file in sorted((tmp_path / "0").glob(f"*{BLOCKS}"))[:-1]:
+        content = bytearray(file.read_bytes())
+        for at in range(0, len(content) // 2, 40):
+            content[at] ^= 255
+        file.write_bytes(content)
+    partition = Partition.open(tmp_path / "0", OPTIONS)
+    kept = []
+    for ask in (lambda: dict(partition.items()), lambda: partition.due(10**9, 10**6)):
+        with pytest.raises(Corrupt) as error:
+            ask()
+        kept.append(error)
+    partition.wipe()
+    partition.close()
+    Partition.open(tmp_path / "0", OPTIONS).close()
+    assert all(error.value.__traceback__ for error in kept)
