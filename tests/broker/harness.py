@@ -4,8 +4,10 @@ A worker without Faust: sessions of one batch function in a thread of the test, 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -181,10 +183,22 @@ class Worker:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        if failed:
+            print(self.describe())  # noqa: T201 -- pytest shows it.
         self.stop()
         if isinstance(self.crashed, AssertionError):
             raise self.crashed
+
+    def describe(self) -> str:
+        """Return what it is doing, for who has waited for it in vain."""
+        lines = [f"worker crashed with {self.crashed!r}"] if self.crashed else []
+        if self.session:
+            lines += [f"last turn ended {time.monotonic() - self.session.turned_s:.1f} s ago"]
+            for task in list(self.session.tasks.values()):
+                lines += [f"{task.partition}: {task.phase.value}, at {task.positions}, committed {task.committed}"]
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "\n".join(lines + (traceback.format_stack(frame) if frame else ["its thread has ended"]))
 
     def phases(self) -> dict[int, Phase]:
         """Return what each partition number that is owned is doing."""

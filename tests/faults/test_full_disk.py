@@ -12,14 +12,27 @@ import pytest
 
 from streams.errors import Unavailable
 from streams.local.kafka import LocalKafka
+from streams.settings import Settings
 from streams.store.directory import StateDirectory
-from tests.broker.harness import Worker, keys, produce, sent, settings_for, wait_for, wait_for_mails
+from tests.broker.harness import (
+    Worker,
+    committed,
+    ends,
+    keys,
+    produce,
+    sent,
+    settings_for,
+    wait_for,
+    wait_for_mails,
+)
 from tests.faults.check import check, settle
 from topology.topics import COMMANDS, DETAILS
 
 DISK_MIB = 96
 ROW_BYTES = 10_000
 ORDERS = keys(3_000)
+SOME = 100
+"""Orders."""
 
 
 class Disk:
@@ -72,6 +85,22 @@ def failures(worker: Worker) -> list[str]:
     return [str(failure) for failure in restorer.failures().values()] if restorer else []
 
 
+def write_until_it_fails(settings: Settings, worker: Worker, orders: list[str]) -> list[str]:
+    """
+    Produce the details of all *orders*, and return the first failures.
+
+    Some at a time: a write buffer goes to the disk in the background, and that this failed is told to the next write.
+    """
+    wait_for(lambda: failures(worker) or committed(settings) == ends(settings), "all commands read, or a failure")
+    for first in range(0, len(orders), SOME):
+        if said := failures(worker):
+            produce(settings, DETAILS.name, dict.fromkeys(orders[first:], b"d"))
+            return said
+        produce(settings, DETAILS.name, dict.fromkeys(orders[first : first + SOME], b"d"))
+        wait_for(lambda: failures(worker) or committed(settings) == ends(settings), "all details read, or a failure")
+    return failures(worker)
+
+
 @pytest.mark.parametrize(
     "restarted",
     [pytest.param(False, id="by itself"), pytest.param(True, id="after a restart", marks=pytest.mark.chaos)],
@@ -88,10 +117,9 @@ def test_full_disk_loses_nothing(kafka: LocalKafka, disk: Disk, unique: str, res
         wait_for_mails(settings, ORDERS[: third // 2])
         disk.fill()
         produce(settings, COMMANDS.name, values(ORDERS[third:], 2))
-        said = wait_for(lambda: failures(worker), "stores that can't be opened", 60)
+        said = write_until_it_fails(settings, worker, ORDERS[third // 2 :])
         assert any("the disk is full" in failure and "make room" in failure for failure in said), said
         assert None is worker.crashed
-        produce(settings, DETAILS.name, dict.fromkeys(ORDERS[third // 2 :], b"d"))
         if not restarted:
             disk.make_room()
             settle(settings, worker, ORDERS)
