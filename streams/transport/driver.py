@@ -184,6 +184,10 @@ class Producer(base.Producer):
 
     app: Any
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._serving = False
+
     @cached_property
     def _client(self) -> confluent_kafka.Producer:
         # Made when something is sent: most applications never do.
@@ -218,18 +222,23 @@ class Producer(base.Producer):
         self._client.produce(
             topic, value, key, -1 if partition is None else partition, on_delivery=delivered, headers=pairs
         )
+        if not self._serving:
+            self._serving = True
+            self.add_future(self._serve())
         return future
 
     async def send_and_wait(self, *args: Any, **kwargs: Any) -> RecordMetadata:
         return await (await self.send(*args, **kwargs))
 
-    @Service.task
-    async def _poller(self) -> None:
-        # Delivery reports are served in the main loop, where their futures live.
-        while not self.should_stop:
-            if "_client" in vars(self):
+    async def _serve(self) -> None:
+        # Delivery reports are served in the main loop, where their futures live; only while there are any to come: an
+        # idle worker that asked all the time would spend half of what it takes on it.
+        try:
+            while len(self._client) and not self.should_stop:
                 self._client.poll(0)
-            await self.sleep(0.02)
+                await self.sleep(0.02)
+        finally:
+            self._serving = False
 
     async def flush(self) -> None:
         if "_client" in vars(self):

@@ -163,7 +163,7 @@ def test_interface_is_implemented_whole(ours: type) -> None:
 
 OWN: dict[type, set[str]] = {
     Consumer: {"_crash_app", "_not_here", "_not_here_either", "alive", "finish"},
-    Producer: {"_client", "_poller"},
+    Producer: {"_client", "_serve"},
     Store: {"_read_only"},
     PartitionAssignor: {"owners"},
 }
