@@ -304,7 +304,7 @@ class App(faust.App):
         return self.session
 
     def _open_member(self, listener: Listener) -> Member:
-        return Member(config.member(self.settings, self.group), self._names, listener)
+        return Member(config.member(self.settings, self.group), self._names, listener, self.settings.linger / 1000)
 
     @property
     def driver(self) -> Consumer:

@@ -137,6 +137,15 @@ class Settings(BaseSettings):
         description="When the broker aborts a dead worker's transaction: until then nobody takes its partitions over.",
     )
     batch_records: int = Field(10_000, ge=1, le=100_000, description="Most records in one transaction.")
+    linger: Duration = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description=(
+            "How long few records wait for more, if others came so shortly before: at medium load fewer and larger "
+            "transactions. 0s: not at all, for half the latency at twice the CPU time."
+        ),
+    )
     headers: Switch = Field(Switch.ON, description="CloudEvents headers on what is produced.")
 
     # Schemas.

@@ -7,6 +7,8 @@ Everything here runs in one thread. librdkafka calls back about rebalances only 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -25,6 +27,8 @@ _new: Final = tuple.__new__
 """See `topology.process`."""
 
 CALL_S: Final = 10.0
+ENOUGH: Final = 200
+"""Records among which a transaction's own cost is little: about 3 ms of a worker's time, and some of the broker's."""
 
 _FORBIDDEN: Final = frozenset(
     {
@@ -79,14 +83,20 @@ class Member:
     A member of the group that *config* names.
 
     *topics*: what it subscribes to, declared names to the cluster's. Only here and in the commit are both known.
+    *linger_s*: how long after the last records were returned fewer than `ENOUGH` wait for more.
     """
 
-    def __init__(self, config: dict[str, Any], topics: Mapping[str, str], listener: Listener) -> None:
+    def __init__(
+        self, config: dict[str, Any], topics: Mapping[str, str], listener: Listener, linger_s: float = 0.0
+    ) -> None:
         self._listener = listener
         self._cluster_names = dict(topics)
         self._declared_names = {cluster: declared for declared, cluster in topics.items()}
         self._eager = config["group.protocol"] == "classic"
         self._heartbeats = Heartbeats()
+        self._linger_s = linger_s
+        self._returned_s = -math.inf
+        """When records were returned last, on the monotonic clock."""
         self._consumer = Consumer(config, logger=self._heartbeats)
         self._owned: set[TP] = set()
         self._gone: set[TP] = set()
@@ -104,16 +114,23 @@ class Member:
         """
         Return what has come, at most *records_max* (2 or more), waiting up to *timeout_s* for the first.
 
+        A batch grows with the load: what comes while one is decided is the next. Of many workers none has much load,
+        though, and four that commit as often as they can take twice the time a join that one takes. So few records that
+        come soon after others wait for more; what comes alone doesn't wait, and neither does who has a backlog.
+
         Raises:
             SessionOver: the membership ended, or may not be what the coordinator thinks that it is.
             ConfigurationError: the broker refuses us.
         """
-        # The first is waited for, and then no longer than for what has come already: a batch grows with the load.
         # Any: the stubs say that all parts of a message may be None, which holds for errors only.
         self._gone.clear()
         self._heartbeats.check()
         first: Any = self._consumer.poll(timeout_s)
         messages: list[Any] = [first, *self._consumer.consume(records_max - 1, 0)] if first is not None else []
+        if messages and (missing := min(ENOUGH, records_max) - len(messages)) > 0:
+            wait_s = self._returned_s + self._linger_s - time.monotonic()
+            if wait_s > 0:
+                messages += self._consumer.consume(missing, wait_s)
         names = self._declared_names
         records: dict[int, list[Record]] = {}
         ends: dict[TP, int] = {}
@@ -133,6 +150,8 @@ class Member:
             # too, they may be another's by now: what is assigned anew is read from its committed position.
             ends = {tp: offset for tp, offset in ends.items() if tp not in self._gone}
             records = {number: left for number, some in records.items() if (left := self._without_gone(some))}
+        if records:
+            self._returned_s = time.monotonic()
         return Polled(records, ends, self._consumer.consumer_group_metadata())
 
     def _without_gone(self, records: list[Record]) -> list[Record]:

@@ -151,7 +151,7 @@ def open_session(
     return WatchedSession(
         INPUTS,
         Transactional(function, settings.batch_records),
-        lambda listener: Member(config.member(settings, group), names, listener),
+        lambda listener: Member(config.member(settings, group), names, listener, settings.linger / 1000),
         transaction,
         Committer(transaction, settings.topic, changelog),
         lambda stable: Restorer(config.common(settings), changelog, open_partition, stable),

@@ -235,7 +235,7 @@ class Consumer:
         return found[0] if found else None
 
     def consume(self, most: int, timeout_s: float) -> list[Message]:
-        """Return what is there, *most* at most, waiting for the first."""
+        """Return what is there, waiting for *most*."""
         return self._read(most, timeout_s, "consumer.consume")
 
     def _read(self, most: int, timeout_s: float, name: str) -> list[Message]:
@@ -254,17 +254,18 @@ class Consumer:
         self._idle = self._idle + 1 if timeout_s else self._idle
         stretch = 1.0 if self._idle < 3 else min(6.0, 0.15 * 1.7 ** min(self._idle - 3, 9)) / max(timeout_s, 0.05)
         until_s = world.now_s + timeout_s * stretch
+        found: list[Message] = []
         while True:
             while self._rebalance():
                 pass
             if self._fatal:
                 self._fatal = False
-                return [Message(None, None, KafkaError(KafkaError._FATAL, "consumer: fatal"))]
-            if found := self._available(most):
+                return [*found, Message(None, None, KafkaError(KafkaError._FATAL, "consumer: fatal"))]
+            if more := self._available(most - len(found)):
                 self._idle = 0
+                found += more
+            if len(found) == most or not timeout_s or world.now_s >= until_s:
                 return found
-            if not timeout_s or world.now_s >= until_s:
-                return []
             self._reader = world.me()
             world.sleep(until_s - world.now_s)
             self._reader = None

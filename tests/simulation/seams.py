@@ -256,7 +256,7 @@ class Asyncio:
 
 _THREADING: Final = SimpleNamespace(Condition=Condition, Event=Event, Thread=Thread)
 _PATCHES: Final[dict[str, dict[str, Any]]] = {
-    "streams.transport.member": {"Consumer": Consumer, "log": Log()},
+    "streams.transport.member": {"Consumer": Consumer, "time": Time, "log": Log()},
     "streams.transport.heartbeats": {"time": Time, "log": Log(), "_librdkafka": Silent()},
     "streams.transport.transaction": {"Producer": Producer, "time": Time},
     "streams.transport.caller": {"threading": _THREADING, "SimpleQueue": SimpleQueue},

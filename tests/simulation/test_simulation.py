@@ -22,7 +22,7 @@ from tests.simulation.run import SCENARIOS, run
 from tests.simulation.seams import simulated
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 60
+SEEDS = 100
 
 SEEDS_OF_MUTANTS = {
     "store written before the commit": 30,

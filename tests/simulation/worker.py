@@ -205,7 +205,7 @@ class Worker(Life):
         self.session = WatchedSession(
             self.inputs,
             self.logic,
-            lambda listener: Member(self.configs.member, names, listener),
+            lambda listener: Member(self.configs.member, names, listener, settings.linger / 1000),
             transaction,
             Committer(transaction, settings.topic, changelog),
             lambda stable: Restorer(self.configs.common, changelog, self._open_partition, stable),

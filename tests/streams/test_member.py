@@ -1,4 +1,4 @@
-"""The member: what a poll brings when partitions come and go in the middle of it."""
+"""The member: what a poll brings when partitions come and go in the middle of it, and what it waits for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from streams.transport import member as module
-from streams.transport.member import TP, Member
+from streams.transport.member import ENOUGH, TP, Member
 from streams.transport.transaction import SessionOver
 
 TOPIC: Final = "commands"
@@ -57,6 +57,8 @@ class Consumer:
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.script: list[Message | Callable[[], None]] = []
+        self.later: list[Message | Callable[[], None]] = []
+        self.waits: list[tuple[int, float]] = []
 
     def subscribe(self, _topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
         """See confluent_kafka."""
@@ -79,8 +81,11 @@ class Consumer:
         found = self.consume(1, 0)
         return found[0] if found else None
 
-    def consume(self, count: int, _timeout_s: float) -> list[Message]:
-        """Serve up to *count* messages, and the rebalances among them."""
+    def consume(self, count: int, timeout_s: float) -> list[Message]:
+        """Serve up to *count* messages, and the rebalances among them; when it was to wait, what comes later too."""
+        if timeout_s:
+            self.waits.append((count, timeout_s))
+            self.script, self.later = self.later, []
         found: list[Message] = []
         while self.script and len(found) < count:
             step = self.script.pop(0)
@@ -94,6 +99,16 @@ class Consumer:
         """See confluent_kafka."""
 
     incremental_assign = incremental_unassign = pause = lambda *_: None
+
+
+class Clock:
+    """`time`, as told."""
+
+    now_s = 1_000.0
+
+    def monotonic(self) -> float:
+        """See `time`."""
+        return self.now_s
 
 
 class Listener:
@@ -168,3 +183,62 @@ def test_error_that_librdkafka_deals_with_is_logged(member: Member) -> None:
     """It goes on."""
     _scripted(member).script = [Message(0, 7, KafkaError(KafkaError._ALL_BROKERS_DOWN, "2/2 brokers are down"))]
     assert {} == member.poll(100, 0).records
+
+
+def _poll(member: Member, count: int, later: int = 0, records_max: int = 1_000) -> tuple[int, list[tuple[int, float]]]:
+    """Return how many records a poll returned when *count* were there, and for how many it waited how long."""
+    consumer = _scripted(member)
+    consumer.script = [Message(0, offset) for offset in range(count)]
+    consumer.later = [Message(0, count + offset) for offset in range(later)]
+    consumer.waits = []
+    polled = member.poll(records_max, 0)
+    return len(polled.records.get(0, [])), consumer.waits
+
+
+@pytest.fixture
+def lingering(monkeypatch: pytest.MonkeyPatch) -> tuple[Member, Clock]:
+    """Return a member over `Consumer` that owns partition 0 and lingers for 0.1 s, and its clock."""
+    clock = Clock()
+    monkeypatch.setattr(module, "Consumer", Consumer)
+    monkeypatch.setattr(module, "time", clock)
+    member = Member({"group.protocol": "consumer"}, {TOPIC: PREFIX + TOPIC}, Listener(), 0.1)
+    _scripted(member).script = [lambda: _scripted(member).assign_now(0)]
+    member.poll(100, 0)
+    return member, clock
+
+
+def test_record_that_comes_alone_does_not_linger(lingering: tuple[Member, Clock]) -> None:
+    """Neither the first, nor one that comes a while after the last; nobody is delayed who has nobody to wait for."""
+    member, clock = lingering
+    assert (1, []) == _poll(member, 1)
+    clock.now_s += 0.11
+    assert (1, []) == _poll(member, 1)
+
+
+def test_records_that_come_soon_after_others_linger(lingering: tuple[Member, Clock]) -> None:
+    """Until the time has passed since the last, or there are enough; then they come together."""
+    member, clock = lingering
+    assert (3, []) == _poll(member, 3)
+    clock.now_s += 0.03
+    came, waits = _poll(member, 2, later=5)
+    assert (7, [ENOUGH - 2]) == (came, [missing for missing, _ in waits])
+    assert pytest.approx(0.07) == waits[0][1]
+
+
+def test_backlog_does_not_linger(lingering: tuple[Member, Clock]) -> None:
+    """Enough records are a batch, and a batch that is full is full."""
+    member, _ = lingering
+    assert (3, []) == _poll(member, 3)
+    assert (ENOUGH + 100, []) == _poll(member, ENOUGH + 100)
+    assert (50, []) == _poll(member, 80, records_max=50)
+
+
+def test_end_of_partition_lets_nobody_wait(lingering: tuple[Member, Clock]) -> None:
+    """It follows every record, and isn't one."""
+    member, clock = lingering
+    consumer = _scripted(member)
+    assert (1, []) == _poll(member, 1)
+    clock.now_s += 0.2
+    consumer.script = [Message(0, 1, KafkaError(KafkaError._PARTITION_EOF))]
+    member.poll(100, 0)
+    assert (1, []) == _poll(member, 1)

@@ -34,6 +34,7 @@ WRONG: Final = {
     "TOPIC_PREFIX": ("prod:", "[a-zA-Z0-9._-]"),
     "TRANSACTION_TIMEOUT": ("20m", "less than or equal to 15m"),
     "BATCH_RECORDS": ("0", "greater than or equal to 1"),
+    "LINGER": ("20s", "less than or equal to 10s"),
     "HEADERS": ("yes", "'on' or 'off'"),
     "STORE_MEMORY_MIB": ("1", "greater than or equal to 16"),
     "WEB_PORT": ("65536", "less than or equal to 65535"),
