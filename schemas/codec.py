@@ -10,7 +10,7 @@ Sources: Confluent, "Wire format"; Apache Avro specification 1.12, "Schema Resol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from io import BytesIO
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -19,7 +19,7 @@ from fastavro.read import SchemaResolutionError
 
 from schemas.catalog import Catalog, UnknownSchema
 from schemas.checker import Reader, compile_reader
-from schemas.record_schema import RecordSchema
+from schemas.record_schema import RecordSchema, Schema
 from schemas.undecodable import Reason, Undecodable
 from topology.messages import (
     Action,
@@ -101,6 +101,16 @@ class _Decoder(NamedTuple):
     schema_id: int
 
 
+class Spliced(NamedTuple):
+    """A SendEmail is *head*, e-mail id, *template*, command, order, *tail*; bodies have these schema ids."""
+
+    head: bytes
+    template: bytes
+    tail: bytes
+    command_schema: int
+    order_schema: int
+
+
 def frame(schema_id: int) -> bytes:
     """Return what a value of this schema begins with."""
     return b"\0" + schema_id.to_bytes(4, "big")
@@ -124,6 +134,8 @@ class Codec:
         self._record_decoders: dict[bytes, tuple[str, Callable[[bytes], dict[str, Any]]]] = {}
         self._writers: dict[str, _Writer] = {}
         self._splice = _Splice(catalog)
+        self.as_is: dict[bytes, str] = {}
+        """The record of each beginning of a value that was met and has the current encoding: its first 5 bytes."""
 
     def decode(
         self, topic_records: Collection[str], key: bytes, value: bytes, traceparent: str | None = None
@@ -216,6 +228,27 @@ class Codec:
             raise ValueError(f"{record}: {wrong}") from wrong
         return value
 
+    def current(self, record: str) -> RecordSchema:
+        """Return the schema of the values in `as_is` that are a *record*'s, or one of the same encoding."""
+        return self._catalog.current(record)
+
+    def spliced(self) -> Spliced | None:
+        """Return how a SendEmail of bodies in their current schemas is put together; None if one must be resolved."""
+        return self._splice.parts()
+
+    def plain(self, record: str, fields: Sequence[tuple[str, Schema]]) -> bytes:
+        """
+        Return what a value of *record* begins with, for who writes its *fields* (names, types) by himself.
+
+        Raises:
+            ValueError: the record's fields are others.
+        """
+        types = [(field["name"], field["type"]) for field in self._catalog.current(record).plain["fields"]]
+        declared = [(name, type_["type"] if isinstance(type_, dict) else type_) for name, type_ in types]
+        if declared != list(fields):
+            raise ValueError(f"{record} has the fields {declared}, and is written as {list(fields)}")
+        return self._frames[record]
+
     def _writer(self, record: str) -> _Writer:
         writer = self._writers.get(record)
         if writer is None:
@@ -244,6 +277,8 @@ class Codec:
         read = compile_reader(current, fields, FRAME_BYTES)
         decoder = _Decoder(schema.name, resolve, read, build, self._catalog.id_of(schema.name))
         self._decoders[prefix] = decoder
+        if resolve is None:
+            self.as_is[prefix] = schema.name
         return decoder
 
 
@@ -318,6 +353,14 @@ class _Splice:
         self._tail = _defaults(schema, len(self._FIRST))
         self._command = _Half(catalog, _COMMAND, None, schema.nested("command"))
         self._order = _Half(catalog, _DETAILS, "order", schema.nested("order"))
+        self._ids = catalog.id_of(_COMMAND), catalog.id_of(_DETAILS)
+
+    def parts(self) -> Spliced | None:
+        """See `Codec.spliced`."""
+        command, order = self._ids
+        if not (self._command.as_is(command) and self._order.as_is(order)):
+            return None
+        return Spliced(self._head, self._template, self._tail, command, order)
 
     def __call__(self, action: SendEmail) -> bytes:
         """Return *action* as a framed value."""
@@ -354,6 +397,10 @@ class _Half:
         if resolver is None and not self._learn(body.schema_id):
             return body.data
         return self._resolvers[body.schema_id](body.data)
+
+    def as_is(self, schema_id: int) -> bool:
+        """Return whether bodies of *schema_id* are taken as they are."""
+        return schema_id in self._as_is or (schema_id not in self._resolvers and not self._learn(schema_id))
 
     def _learn(self, schema_id: int) -> bool:
         """Find out whether bodies of *schema_id* must be resolved."""

@@ -129,6 +129,10 @@ class Batch:
             return self._rows[key]
         return self._loaded[key]
 
+    def known(self) -> tuple[dict[bytes, bytes | None], dict[bytes, bytes | None]]:
+        """Return the rows that were loaded, and those that were put since: for who gets and puts by himself."""
+        return self._loaded, self._rows
+
     def put(self, key: bytes, row: bytes | None) -> None:
         """Set the row of *key*; None deletes it."""
         self._rows[key] = row

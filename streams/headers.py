@@ -58,7 +58,7 @@ def cloud_event_headers(
         traceparent: As the command had it.
     """
     # On the way of every output: what repeats is made once, the rest is one list.
-    headers = [*_fixed(source, type), ("ce_time", rfc3339(time_ms)), (CE_ID, id.encode())]
+    headers = [*fixed(source, type), ("ce_time", rfc3339(time_ms)), (CE_ID, id.encode())]
     if correlation_id is not None and len(correlation_id) <= COPIED_CHARS_MAX:
         headers.append((CE_CORRELATION_ID, correlation_id.encode()))
     if causation_id is not None and len(causation_id) <= COPIED_CHARS_MAX:
@@ -121,5 +121,6 @@ def rfc3339(time_ms: int) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _fixed(source: str, type_: str) -> tuple[tuple[str, bytes], ...]:
+def fixed(source: str, type_: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers that all records of one type from one source begin with."""
     return ("ce_specversion", b"1.0"), ("ce_source", source.encode()), ("ce_type", type_.encode())

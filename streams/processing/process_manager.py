@@ -14,8 +14,9 @@ from schemas.codec import Codec
 from schemas.undecodable import Undecodable
 from streams import metrics
 from streams.batch import Batch, Failure, Headers, Record
-from streams.headers import TRACEPARENT, cloud_event_headers, header, original_ms
+from streams.headers import TRACEPARENT, cloud_event_headers, header, original_ms, rfc3339
 from streams.processing import straight, waiting
+from streams.processing.kernel_facts import Kernel, kernel
 from streams.transport.partitioner import partition_of
 from topology import ids
 from topology.events import DEADLINE, Cause
@@ -97,7 +98,7 @@ class ProcessManager:
 
     *resolve* learns a schema id that the codec doesn't know: from then on the codec does. *resolve_stored* does the
     same for ids in rows of ours; None: there is no difference. *straightly*: take the short way (`straight`) where
-    there is one; the result is the same.
+    there is one; *natively*: that of the kernel, where it is compiled. The result is the same.
 
     Raises from calls:
         Unavailable: *resolve* gets no answer; the batch may be tried again.
@@ -112,6 +113,7 @@ class ProcessManager:
         with_headers: bool = True,
         resolve_stored: Callable[[int], None] | None = None,
         straightly: bool = True,
+        natively: bool = True,
     ) -> None:
         self._codec = codec
         self._resolve = resolve
@@ -120,6 +122,12 @@ class ProcessManager:
         self._partitions = partitions
         self._with_headers = with_headers
         self._straightly = straightly and policy.processes_max > 0
+        self._kernel: Kernel | None = None
+        if self._straightly and natively:
+            self._kernel = kernel(
+                codec, policy, partitions, SOURCE, straight.BRANCHES, ROW_BYTES_MAX, TRACEPARENT_CHARS,
+                with_headers=with_headers,
+            )  # fmt: skip
 
     def __call__(self, batch: Batch) -> None:
         """Decide *batch*: fills its outputs, refusals and rows."""
@@ -133,37 +141,63 @@ class ProcessManager:
 
     def _decide_some(self, batch: Batch, begin: int, end: int, taken: list[Branch]) -> None:
         """Decide the records from index *begin* to *end*, and put their rows."""
-        records, now_ms, policy, straightly = batch.records, batch.now_ms, self._policy, self._straightly
+        records = batch.records
         batch.load(list({record.key for record in records[begin:end] if record.key is not None}))
         orders: dict[bytes, Order] = {}
         sizes: dict[bytes, int] = {}
-        for at in range(begin, end):
+        at = begin
+        while at < end:
+            if self._kernel is not None:
+                at = self._decide_natively(self._kernel, batch, at, end, orders, taken)
+                if at == end:
+                    break
             batch.at = at
-            record = records[at]
-            try:
-                message = self._read(batch, record)
-                row = self._row(batch, record, orders)
-                if straightly and record.key not in orders:
-                    decided = straight.decide(batch, record, message, row, policy, ROW_BYTES_MAX)
-                    if decided is not None:
-                        branch, action, command_id, traceparent = decided
-                        taken.append(branch)
-                        if action is not None:
-                            self._send_one(batch, record.key or b"", action, command_id, traceparent, record)
-                        continue
-                order = self._open(batch, record, message, row, orders, sizes)
-                decision = decide(order, message, _new(Cause, (record[0], record[2])), now_ms, policy)
-            except Refused as exc:
-                batch.refuse(record, exc.reason, exc.detail)
-            except TooManyProcesses as full:
-                batch.refuse(record, "too-many-processes", str(full))
-            else:
-                owed, branches = decision
-                if owed:
-                    self._send(batch, record.key or b"", owed, record)
-                taken += branches
+            self._decide_one(batch, records[at], orders, sizes, taken)
+            at += 1
         batch.at = len(records)
         self._put(batch, orders)
+
+    def _decide_natively(
+        self, kernel: Kernel, batch: Batch, at: int, end: int, orders: dict[bytes, Order], taken: list[Branch]
+    ) -> int:
+        """Decide what the kernel can; return the index of the first record that it can't, or *end*."""
+        records = batch.records if isinstance(batch.records, list) else list(batch.records)
+        loaded, rows = batch.known()
+        time, now_ms = rfc3339(batch.now_ms), batch.now_ms
+        try:
+            return kernel.decide(
+                records, at, end, now_ms, time, loaded, rows, orders, batch.moved, batch.outputs, taken
+            )
+        except BaseException:
+            batch.at = kernel.at
+            raise
+
+    def _decide_one(
+        self, batch: Batch, record: Record, orders: dict[bytes, Order], sizes: dict[bytes, int], taken: list[Branch]
+    ) -> None:
+        now_ms, policy = batch.now_ms, self._policy
+        try:
+            message = self._read(batch, record)
+            row = self._row(batch, record, orders)
+            if self._straightly and record.key not in orders:
+                decided = straight.decide(batch, record, message, row, policy, ROW_BYTES_MAX)
+                if decided is not None:
+                    branch, action, command_id, traceparent = decided
+                    taken.append(branch)
+                    if action is not None:
+                        self._send_one(batch, record.key or b"", action, command_id, traceparent, record)
+                    return
+            order = self._open(batch, record, message, row, orders, sizes)
+            decision = decide(order, message, _new(Cause, (record[0], record[2])), now_ms, policy)
+        except Refused as exc:
+            batch.refuse(record, exc.reason, exc.detail)
+        except TooManyProcesses as full:
+            batch.refuse(record, "too-many-processes", str(full))
+        else:
+            owed, branches = decision
+            if owed:
+                self._send(batch, record.key or b"", owed, record)
+            taken += branches
 
     def _put(self, batch: Batch, orders: dict[bytes, Order]) -> None:
         details_ttl_ms, finished_ttl_ms = self._policy.details_ttl_ms, self._policy.finished_ttl_ms

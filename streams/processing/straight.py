@@ -74,6 +74,9 @@ _WAITS: Final = Decided(_branch(SendOrderConfirmationEmail, Step.ABSENT, When.AL
 _MET: Final = _branch(OrderDetailsRetrieved, Step.AWAITING_DETAILS, When.ALWAYS, Then.SEND)
 _SENT: Final = _branch(EmailSent, Step.AWAITING_EMAIL, When.ALWAYS, Then.FINISH_SENT)
 
+BRANCHES: Final = (_KEPT.branch, _AT_ONCE, _ASKED, _WAITS.branch, _MET, _SENT)
+"""In the order that the kernel has them in."""
+
 
 def decide(
     batch: Batch, record: Record, message: Message, row: bytes | None, policy: Policy, row_bytes_max: int

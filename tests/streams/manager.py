@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from schemas import state_codec
 from schemas.catalog import Catalog, UnknownSchema, current_text
@@ -49,14 +49,22 @@ class Manager:
         partition: int = 0,
         with_headers: bool = True,
         straightly: bool = True,
+        natively: bool = True,
     ) -> None:
         self.policy = policy or Policy()
         self.codec = Codec(Catalog.from_files())
         self.rows: dict[bytes, bytes] = {}
         self.loads: list[Sequence[bytes]] = []
         self._partition = partition
-        self._decide = ProcessManager(self.codec, resolve, self.policy, partitions, with_headers, straightly=straightly)
+        self._decide = ProcessManager(
+            self.codec, resolve, self.policy, partitions, with_headers, straightly=straightly, natively=natively
+        )
         self._offset = 0
+
+    def meet(self) -> Self:
+        """Let the codec meet what the kernel reads: each schema's first value is Python's to decode."""
+        self.decide(self.command(), self.details(), self.sent())
+        return self
 
     # Records.
 
