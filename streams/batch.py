@@ -150,3 +150,21 @@ class Batch:
         """Rows that differ from what was loaded."""
         loaded: Mapping[bytes, bytes | None] = self._loaded
         return [_new(RowChange, (key, loaded[key], row)) for key, row in self._rows.items() if row != loaded[key]]
+
+
+def ends_of(records: Sequence[Record]) -> dict[str, int]:
+    """Return the offset after the last of *records*, for each topic that they come from."""
+    ends: dict[str, int] = {}
+    for record in records:
+        ends[record[0]] = record[2] + 1
+    return ends
+
+
+def larger_than(outputs: Sequence[Output], bytes_max: Mapping[str, int]) -> Output | None:
+    """Return the first of *outputs* whose key and value take more than its topic's *bytes_max*."""
+    for output in outputs:
+        topic, key, value, _ = output
+        size = (0 if key is None else len(key)) + (0 if value is None else len(value))
+        if size > bytes_max[topic]:
+            return output
+    return None

@@ -66,7 +66,7 @@ def _build(settings: dict[str, str]) -> None:
     if not (shutil.which("cc") or shutil.which("gcc")):
         raise SystemExit("there is no C compiler: install one (Debian: apt-get install gcc), or go on without")
     with tempfile.TemporaryDirectory() as directory:
-        command = [os.environ.get("UV", "uv"), "build", "--quiet", "--wheel", "--out-dir", directory, str(ROOT)]
+        command = [os.environ.get("UV", "uv"), "build", "--wheel", "--out-dir", directory, str(ROOT)]
         built = subprocess.run(command, check=False, env=os.environ | settings, capture_output=True, text=True)
     if built.returncode != 0:
         remove()

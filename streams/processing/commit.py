@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import TopicPartition
 
 from streams import metrics
-from streams.batch import Batch, Output, RowChange
+from streams.batch import Batch, RowChange
 from streams.errors import RejoinderError
 from streams.processing.dead_letters import Refusals, dead_letter
 from streams.store.partition import Partition
@@ -94,18 +94,16 @@ class Committer:
 
         *markers* takes in the topics whose partition gets a transaction marker because of it.
         """
-        batch, produce, name = work.batch, self._transaction.produce, self._cluster_name
-        names: dict[str, str] = {}
-        refused: list[Output] = [dead_letter(refusal, name) for refusal in batch.refusals]
-        for topic, key, value, headers in [*batch.outputs, *refused]:
-            if topic not in names:
-                names[topic] = name(topic)
-            produce(names[topic], batch.partition, key, value, headers)
+        batch, name = work.batch, self._cluster_name
+        outputs = batch.outputs
+        if batch.refusals:
+            outputs = [*outputs, *(dead_letter(refusal, name) for refusal in batch.refusals)]
+        names = {topic: name(topic) for topic in {output.topic for output in outputs}}
+        self._transaction.produce_outputs(batch.partition, outputs, names)
         markers.update(names.keys())
         end: list[int] = []
         if rows:
             assert self._changelog is not None
-            last = len(rows) - 1
 
             def delivered(error: Any, message: Any) -> None:
                 # A failed delivery fails the commit, which says so; only the last row's offset is wanted. Of a record
@@ -114,8 +112,5 @@ class Committer:
                 if error is None and (offset := message.offset()) is not None:
                     end.append(offset + 1)
 
-            for i, change in enumerate(rows):
-                produce(
-                    self._changelog, batch.partition, change.key, change.new, None, delivered if i == last else None
-                )
+            self._transaction.produce_rows(batch.partition, self._changelog, rows, delivered)
         return end

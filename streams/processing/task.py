@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
-from streams.batch import Batch, Output, Record
+from streams.batch import Batch, Record, ends_of, larger_than
 from streams.errors import Corrupt, Unavailable
 from streams.processing.commit import Work
 from streams.store.partition import Partition
@@ -117,10 +117,10 @@ class Task:
             raise
         except Exception as exc:
             raise Failed(some[batch.at] if batch.at < len(some) else None) from exc
-        if too_large := [output for output in batch.outputs if _size(output) > _BYTES_MAX[output.topic]]:
+        if (at := larger_than(batch.outputs, _BYTES_MAX)) is not None:
             # Refused by the broker, it would abort the transaction again and again, and everybody's with it.
-            at = too_large[0]
-            raise Failed(None) from ValueError(f"{_size(at)} bytes for {at.topic}, key {at.key!r}: more than it takes")
+            size = len(at.key or b"") + len(at.value or b"")
+            raise Failed(None) from ValueError(f"{size} bytes for {at.topic}, key {at.key!r}: more than it takes")
         if len(some) < len(records):
             # Whoever reads the batch again, after an abort, reads these again too.
             batch.records = records
@@ -133,7 +133,7 @@ class Task:
         return HeldAt(record.topic, record.partition, record.offset) in self.skipped
 
     def _positions_after(self, records: Sequence[Record]) -> dict[TP, int]:
-        for topic, offset in {record.topic: record.offset + 1 for record in records}.items():
+        for topic, offset in ends_of(records).items():
             tp = TP(topic, self.partition)
             # The same poll may have seen the end of the partition, which lies behind transaction markers.
             self.positions[tp] = max(offset, self.positions.get(tp, 0))
@@ -160,8 +160,3 @@ def first_positions(records: Sequence[Record]) -> dict[TP, int]:
     for record in records:
         first.setdefault(TP(record.topic, record.partition), record.offset)
     return first
-
-
-def _size(output: Output) -> int:
-    """Return what *output* takes at least; topics leave room for what Kafka adds."""
-    return len(output.key or b"") + len(output.value or b"")

@@ -22,7 +22,6 @@ import struct
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple, Self, cast
 
@@ -31,22 +30,19 @@ from rocksdict import DbClosedError, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from streams.batch import RowChange
 from streams.errors import Bug, Corrupt, RejoinderError, Unavailable
+from streams.store.changes import DUE, NEVER_BYTES, ROW, put_changes
 from streams.store.options import StoreOptions
 
 NEVER: Final = 2**63 - 1
 """The due time of a row without a deadline."""
 
-_ROW: Final = b"o"
-_DUE: Final = b"d"
 _CHECKPOINT: Final = b"mcheckpoint"
 
 log = structlog.get_logger(__name__)
 
 _INSTANT: Final = struct.Struct(">q")
 _NUMBERS: Final = struct.Struct(">qq")
-_NEVER_BYTES: Final = _INSTANT.pack(NEVER)
-_ROW_BYTES_MIN: Final = 9
-_key_of: Final = itemgetter(0)
+ROW_BYTES_MIN: Final = 9
 
 
 class Checkpoint(NamedTuple):
@@ -79,7 +75,7 @@ def due_of(row: bytes) -> int:
     Raises:
         Bug: it is too short to be a row.
     """
-    if len(row) < _ROW_BYTES_MIN:
+    if len(row) < ROW_BYTES_MIN:
         raise Bug(f"{row!r} is no row: bytes 1 to 8 are its due time; a row is written by its codec only")
     return int(_INSTANT.unpack_from(row, 1)[0])
 
@@ -98,7 +94,7 @@ class Partition:
         self.path = path
         self._options = options
         # Nothing is due before this key: index entries that were deleted are passed over once, not every batch.
-        self._due_from = _DUE
+        self._due_from = DUE
         self._checkpoint: Checkpoint | None = None
         self._reading = threading.Condition()
         self._readers = 0
@@ -147,7 +143,7 @@ class Partition:
         if not keys:
             return []
         with self._translated():
-            return cast("list[bytes | None]", self._db.get([_ROW + key for key in keys]))
+            return cast("list[bytes | None]", self._db.get([ROW + key for key in keys]))
 
     def write(
         self, changes: Iterable[RowChange], position: int, now_ms: int, spent: Iterable[tuple[int, bytes]] = ()
@@ -168,28 +164,11 @@ class Partition:
         if self._checkpoint is None:
             raise Bug(f"{self.path}: written before it was restored; a partition comes from the Restorer")
         batch = WriteBatch(raw_mode=True)
-        put, delete = batch.put, batch.delete
         fired = set()
         for due_ms, key in spent:
-            delete(_DUE + _INSTANT.pack(due_ms) + key)
+            batch.delete(DUE + _INSTANT.pack(due_ms) + key)
             fired.add(key)
-        deadlines = []
-        # In key order, and the index after the rows: RocksDB inserts what follows its last insert in half the time.
-        for key, old, new in sorted(changes, key=_key_of):
-            if new is None:
-                delete(_ROW + key)
-                due = _NEVER_BYTES
-            else:
-                put(_ROW + key, new)
-                due = new[1:9]
-            was = _NEVER_BYTES if old is None else old[1:9]
-            # A row that keeps its due time keeps its entry, unless that was deleted just now.
-            if was == due and key not in fired:
-                continue
-            if was != _NEVER_BYTES:
-                delete(_DUE + was + key)
-            if due != _NEVER_BYTES:
-                deadlines.append(_DUE + due + key)
+        deadlines = put_changes(batch, changes, fired)
         checkpoint = self._checkpoint._replace(position=position, written_at_ms=now_ms)
         self._apply(batch, deadlines, checkpoint)
 
@@ -215,19 +194,19 @@ class Partition:
         # Only the last value of each key matters, and keys in order are quicker; see `write`.
         for key, value in sorted(dict(rows).items()):
             if value is None:
-                batch.delete(_ROW + key)
+                batch.delete(ROW + key)
                 continue
-            batch.put(_ROW + key, value)
+            batch.put(ROW + key, value)
             due = value[1:9]
-            if due != _NEVER_BYTES:
-                if len(value) < _ROW_BYTES_MIN:
+            if due != NEVER_BYTES:
+                if len(value) < ROW_BYTES_MIN:
                     raise Bug(f"{self.path}: the changelog's last value of {key!r} before {position} is no row")
-                deadlines.append(_DUE + due + key)
+                deadlines.append(DUE + due + key)
         self._apply(batch, deadlines, Checkpoint(position, topic_id, written_at_ms))
 
     def due(self, now_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """Return index entries up to *now_ms*, the earliest first, *limit* at most: due time and key."""
-        until = _DUE + _INSTANT.pack(now_ms + 1)
+        until = DUE + _INSTANT.pack(now_ms + 1)
         if self._due_from >= until:
             return []
         with self._translated():
@@ -249,7 +228,7 @@ class Partition:
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and rows in key order, as of the first step."""
         with self._translated():
-            yield from map(_entry_of, self._scan(_ROW))
+            yield from map(_entry_of, self._scan(ROW))
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[tuple[int, Iterator[tuple[bytes, bytes]]]]:
@@ -267,7 +246,7 @@ class Partition:
     @contextlib.contextmanager
     def rows_after(self, key: bytes | None) -> Iterator[Iterator[tuple[bytes, bytes]]]:
         """Yield the rows whose keys come after *key*, all of them after None, as `snapshot` does."""
-        with self._read_from(_ROW + (key or b"")) as entries:
+        with self._read_from(ROW + (key or b"")) as entries:
             yield (entry for entry in entries if key is None or entry[0] > key)
 
     @contextlib.contextmanager
@@ -339,7 +318,7 @@ class Partition:
                 self._db.close()
 
     def _open(self) -> None:
-        self._due_from = _DUE
+        self._due_from = DUE
         self._checkpoint = None
         with self._translated():
             self._db = Rdict(str(self.path), self._options.database)

@@ -18,13 +18,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.batch import Record
 from streams.errors import ConfigurationError, Unavailable
 from streams.transport.heartbeats import Heartbeats
-from streams.transport.messages import headers_of
+from streams.transport.messages import records_of
 from streams.transport.transaction import SessionOver
 
 log = structlog.get_logger(__name__)
-
-_new: Final = tuple.__new__
-"""See `topology.process`."""
 
 CALL_S: Final = 10.0
 ENOUGH: Final = 200
@@ -131,20 +128,8 @@ class Member:
             wait_s = self._returned_s + self._linger_s - time.monotonic()
             if wait_s > 0:
                 messages += self._consumer.consume(missing, wait_s)
-        names = self._declared_names
-        records: dict[int, list[Record]] = {}
         ends: dict[TP, int] = {}
-        for m in messages:
-            if m.error() is not None:
-                self._special(m, ends)
-                continue
-            partition = m.partition()
-            fields = (names[m.topic()], partition, m.offset(), m.timestamp()[1], m.key(), m.value(), headers_of(m))
-            record = _new(Record, fields)
-            try:
-                records[partition].append(record)
-            except KeyError:
-                records[partition] = [record]
+        records = records_of(messages, self._declared_names, lambda message: self._special(message, ends))
         if self._gone:
             # Records may have come before their partition went, in the same poll. Should it have come back in that poll
             # too, they may be another's by now: what is assigned anew is read from its committed position.

@@ -1,15 +1,19 @@
-"""librdkafka's messages, where Python's client can't be taken at its word."""
+"""librdkafka's messages as our records: also where Python's client can't be taken at its word."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import methodcaller
 from typing import Any, Final
 
 import structlog
 
-from streams.batch import Headers
+from streams.batch import Headers, Record
 
 log = structlog.get_logger(__name__)
+
+_new: Final = tuple.__new__
+"""See `topology.process`."""
 
 UNREADABLE: Final = "rejoinder.unreadable-headers"
 """The one header of a record whose own can't be read: where it is, so that a person finds the original."""
@@ -19,6 +23,30 @@ _headers_of: Final = methodcaller("headers")
 The client's failure leaves an exception set beside its result. Called from C, as here, that is found out. Called from
 Python, the interpreter's faster paths overlook it (tried on CPython 3.11), and the process crashes some calls later.
 """
+
+
+def records_of(messages: list[Any], names: dict[str, str], special: Callable[[Any], object]) -> dict[int, list[Record]]:
+    """
+    Return the records of *messages* by partition number, in their order.
+
+    Args:
+        messages: As one poll brought them.
+        names: The declared name of each topic, by the cluster's.
+        special: Takes those that are no records: errors, and ends of partitions.
+    """
+    records: dict[int, list[Record]] = {}
+    for m in messages:
+        if m.error() is not None:
+            special(m)
+            continue
+        partition: int = m.partition()
+        fields = (names[m.topic()], partition, m.offset(), m.timestamp()[1], m.key(), m.value(), headers_of(m))
+        record = _new(Record, fields)
+        try:
+            records[partition].append(record)
+        except KeyError:
+            records[partition] = [record]
+    return records
 
 
 def headers_of(message: Any) -> Headers | None:

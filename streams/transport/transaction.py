@@ -19,16 +19,17 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from streams.batch import Headers
+from streams.batch import Headers, Output, RowChange
 from streams.errors import ConfigurationError, RejoinderError
 from streams.transport.caller import Caller
+from streams.transport.producing import produce_outputs, produce_rows
 from streams.transport.refusals import granted_by
 
 CALL_S: Final = 10.0
@@ -132,37 +133,56 @@ class Transaction:
             SessionOver: see the module; also for a record that can't be produced at all.
             ConfigurationError: the topic isn't ours to write any more.
         """
-        deadline_s = 0.0  # The clock is asked only when something is wrong: this is called for every output.
-        while True:
+        if on_delivery is None:
+            self.produce_outputs(partition, [Output(topic, key, value, headers or [])], {topic: topic})
+        else:
+            self.produce_rows(partition, topic, [RowChange(key or b"", None, value)], on_delivery)
+
+    def produce_outputs(self, partition: int, outputs: Sequence[Output], names: dict[str, str]) -> None:
+        """
+        Add *outputs*, whose topics the cluster calls *names*.
+
+        Raises:
+            As `produce`.
+        """
+        produce = self._producer.produce
+        self._until_taken(lambda at: produce_outputs(produce, outputs, at, partition, names), len(outputs))
+
+    def produce_rows(
+        self, partition: int, topic: str, rows: Sequence[RowChange], last_delivered: Callable[[Any, Any], None]
+    ) -> None:
+        """
+        Add the new values of *rows*; *last_delivered* is told of the last one.
+
+        Raises:
+            As `produce`.
+        """
+        produce = self._producer.produce
+        self._until_taken(lambda at: produce_rows(produce, rows, at, partition, topic, last_delivered), len(rows))
+
+    def _until_taken(self, some: Callable[[int], int], count: int) -> None:
+        """Let *some* produce from an index on, and again from where the queue was full, until all *count* are taken."""
+        at, deadline_s = 0, 0.0  # The clock is asked only when something is wrong.
+        while at < count:
             try:
-                # Positional arguments: keywords would cost a tenth of it.
-                # Ignored: its lists may hold text too, which a list of bytes can't; a cast would be a call.
-                self._producer.produce(
-                    topic,
-                    value,
-                    key,
-                    partition,
-                    on_delivery,
-                    on_delivery,
-                    0,
-                    headers,  # type: ignore[arg-type]
-                )
-            except BufferError:
-                deadline_s = deadline_s or time.monotonic() + CALL_S_MAX
-                if time.monotonic() > deadline_s:
-                    self.state = State.OVER
-                    raise SessionOver(
-                        f"the queue of {self.id} stayed full for {CALL_S_MAX:.0f} s: the brokers don't take records; "
-                        "starting anew from what was committed"
-                    ) from None
-                self._serve()
+                reached = some(at)
             except KafkaException as exc:
                 # After a fatal error it says no more than that; the next call says why, and raises.
                 self.abort()
                 self.state = State.OVER
                 raise self._over(exc, "produce") from exc
-            else:
+            if reached == count:
                 return
+            if reached > at or not deadline_s:
+                deadline_s = time.monotonic() + CALL_S_MAX
+            elif time.monotonic() > deadline_s:
+                self.state = State.OVER
+                raise SessionOver(
+                    f"the queue of {self.id} stayed full for {CALL_S_MAX:.0f} s: the brokers don't take records; "
+                    "starting anew from what was committed"
+                )
+            at = reached
+            self._serve()
 
     def _serve(self) -> None:
         """Let deliveries be reported, so that the queue gets room."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams import metrics
-from streams.batch import Batch, Record
+from streams.batch import Batch, Output, Record, RowChange
 from streams.processing.commit import Committer, Work
 from topology.state import NEVER_MS
 from topology.topics import COMMANDS, DEAD_LETTERS, EMAIL_COMMANDS, QUERIES
@@ -37,9 +37,13 @@ class Transaction:
     def begin(self) -> None:
         """Nothing is sent yet."""
 
-    def produce(self, *args: Any) -> None:
-        """Take a record."""
-        self._reports.append(args[5] if len(args) > 5 else None)
+    def produce_outputs(self, _partition: int, outputs: Sequence[Output], _names: dict[str, str]) -> None:
+        """Take records."""
+        self._reports += [None] * len(outputs)
+
+    def produce_rows(self, _partition: int, _topic: str, rows: Sequence[RowChange], last_delivered: Any) -> None:
+        """Take rows."""
+        self._reports += [None] * (len(rows) - 1) + [last_delivered]
 
     def commit(self, *_: Any) -> None:
         """Report all deliveries."""
