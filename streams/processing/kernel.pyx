@@ -481,35 +481,37 @@ cdef bint _process_at(
 
 # Derived ids.
 
-cdef inline uint32_t _rotated(uint32_t n, int by) noexcept:
-    return n << by | n >> (32 - by)
+cdef extern from *:
+    """
+    #include <stdint.h>
 
+    #define ROTATED(n, by) ((n) << (by) | (n) >> (32 - (by)))
+    /* The words that aren't needed any more make room for those to come: 16 are enough. */
+    #define WORD(i) \
+        ((i) < 16 ? w[(i) & 15] : (w[(i) & 15] = \
+            ROTATED(w[((i) + 13) & 15] ^ w[((i) + 8) & 15] ^ w[((i) + 2) & 15] ^ w[(i) & 15], 1)))
+    /* One step; which variable is which goes round instead of the values. */
+    #define STEP(a, b, c, d, e, f, k, i) e += ROTATED(a, 5) + (f) + k + WORD(i); b = ROTATED(b, 30);
+    #define FIVE(f, k, i) \
+        STEP(a, b, c, d, e, f(b, c, d), k, i) STEP(e, a, b, c, d, f(a, b, c), k, i + 1) \
+        STEP(d, e, a, b, c, f(e, a, b), k, i + 2) STEP(c, d, e, a, b, f(d, e, a), k, i + 3) \
+        STEP(b, c, d, e, a, f(c, d, e), k, i + 4)
+    #define TWENTY(f, k, i) FIVE(f, k, i) FIVE(f, k, i + 5) FIVE(f, k, i + 10) FIVE(f, k, i + 15)
+    #define CHOICE(b, c, d) (d ^ (b & (c ^ d)))
+    #define PARITY(b, c, d) (b ^ c ^ d)
+    #define MAJORITY(b, c, d) ((b & c) | (d & (b | c)))
 
-cdef void _sha1_block(uint32_t* h, const uint8_t* block) noexcept:
-    cdef uint32_t[80] w
-    cdef uint32_t a = h[0], b = h[1], c = h[2], d = h[3], f = h[4], t
-    cdef int i
-    for i in range(16):
-        w[i] = _get4(block + 4 * i)
-    for i in range(16, 80):
-        w[i] = _rotated(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1)
-    for i in range(20):
-        t = _rotated(a, 5) + (d ^ (b & (c ^ d))) + f + <uint32_t> 0x5A827999 + w[i]
-        f, d, c, b, a = d, c, _rotated(b, 30), a, t
-    for i in range(20, 40):
-        t = _rotated(a, 5) + (b ^ c ^ d) + f + <uint32_t> 0x6ED9EBA1 + w[i]
-        f, d, c, b, a = d, c, _rotated(b, 30), a, t
-    for i in range(40, 60):
-        t = _rotated(a, 5) + ((b & c) | (d & (b | c))) + f + <uint32_t> 0x8F1BBCDC + w[i]
-        f, d, c, b, a = d, c, _rotated(b, 30), a, t
-    for i in range(60, 80):
-        t = _rotated(a, 5) + (b ^ c ^ d) + f + <uint32_t> 0xCA62C1D6 + w[i]
-        f, d, c, b, a = d, c, _rotated(b, 30), a, t
-    h[0] += a
-    h[1] += b
-    h[2] += c
-    h[3] += d
-    h[4] += f
+    static void sha1_block(uint32_t *h, uint32_t *w) {
+        uint32_t a = h[0], b = h[1], c = h[2], d = h[3], e = h[4];
+        TWENTY(CHOICE, 0x5A827999u, 0)
+        TWENTY(PARITY, 0x6ED9EBA1u, 20)
+        TWENTY(MAJORITY, 0x8F1BBCDCu, 40)
+        TWENTY(PARITY, 0xCA62C1D6u, 60)
+        h[0] += a, h[1] += b, h[2] += c, h[3] += d, h[4] += e;
+    }
+    """
+    # Adds a block of 16 words, which it uses up.
+    void sha1_block(uint32_t* h, uint32_t* w) noexcept
 
 
 cdef enum:
@@ -522,6 +524,7 @@ cdef void _uuid5(const uint8_t* name, Py_ssize_t size, uint8_t* text) noexcept:
     """Write the version 5 UUID's text of *name*, which begins with the namespace; *size* is NAME_MAX at most."""
     cdef uint8_t[NAME_MAX + 128] padded
     cdef uint32_t[5] h
+    cdef uint32_t[16] words
     cdef uint8_t[20] digest
     cdef Py_ssize_t whole = (size + 8) // 64 * 64 + 64, at = 0
     cdef int i
@@ -532,7 +535,9 @@ cdef void _uuid5(const uint8_t* name, Py_ssize_t size, uint8_t* text) noexcept:
         padded[i] = 0
     _put8(&padded[whole - 8], <uint64_t> size * 8)
     while at < whole:
-        _sha1_block(h, &padded[at])
+        for i in range(16):
+            words[i] = _get4(&padded[at + 4 * i])
+        sha1_block(h, words)
         at += 64
     for i in range(5):
         _put4(&digest[4 * i], h[i])
