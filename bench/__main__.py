@@ -7,7 +7,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-NAMES = ("codec", "floor", "guard", "join", "poison", "process", "restore", "store", "takeover")
+NAMES = ("codec", "guard", "join", "poison", "process", "restore", "store", "takeover")
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] in NAMES:
