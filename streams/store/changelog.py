@@ -5,7 +5,6 @@ A table's changelog in Kafka: what the cluster says of it, where a restore begin
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -23,6 +22,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 
 from streams.errors import Unavailable
 from streams.offsets import Future, list_offsets
+from streams.store.messages import sorted_out
 from streams.store.partition import Checkpoint
 
 log = structlog.get_logger(__name__)
@@ -203,21 +203,16 @@ class Reader:
 
     def read(self) -> dict[int, Chunk]:
         """Return what is there, by partition; waits for it a twentieth of a second at most."""
-        chunks: defaultdict[int, Chunk] = defaultdict(Chunk)
-        last: dict[int, Any] = {}
-        # The library's types allow None everywhere; a record of a compacted topic has a key, an offset and a partition.
-        messages: list[Any] = self._consumer.consume(_READ_RECORDS_MAX, _READ_S)
-        for message in messages:
-            number = message.partition()
-            error = message.error()
-            if error is None:
-                chunks[number].rows.append((message.key(), message.value()))
-                last[number] = message
-            elif error.code() == KafkaError._PARTITION_EOF:
+        rows, last, special = sorted_out(self._consumer.consume(_READ_RECORDS_MAX, _READ_S))
+        chunks = {number: Chunk(some) for number, some in rows.items()}
+        for message in special:
+            # Any: see `sorted_out`.
+            number, error = message.partition(), message.error()
+            if error.code() == KafkaError._PARTITION_EOF:
                 # Past the transaction markers, which take offsets but deliver nothing.
-                chunks[number].position = message.offset()
+                chunks.setdefault(number, Chunk()).position = message.offset()
             elif number >= 0:
-                chunks[number].error = error
+                chunks.setdefault(number, Chunk()).error = error
             else:
                 log.warning("changelog", topic=self._topic, error=error.str())
         for number, message in last.items():

@@ -17,6 +17,7 @@ ROW: Final = b"o"
 DUE: Final = b"d"
 NEVER_BYTES: Final = (2**63 - 1).to_bytes(8, "big")
 """The due time of a row without a deadline."""
+ROW_BYTES_MIN: Final = 9
 
 _key_of: Final = itemgetter(0)
 
@@ -44,5 +45,36 @@ def put_changes(batch: Any, changes: Iterable[RowChange], fired: set[bytes]) -> 
         if was != NEVER_BYTES:
             delete(DUE + was + key)
         if due != NEVER_BYTES:
+            deadlines.append(DUE + due + key)
+    return deadlines
+
+
+class NoRow(Exception):
+    """The value of *key* is too short to be a row."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def put_rows(batch: Any, rows: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
+    """
+    Put *rows* as they follow in a changelog into the write *batch*; return index entries, as `put_changes`.
+
+    Raises:
+        NoRow: a value is none; the batch is of no use any more.
+    """
+    put, delete = batch.put, batch.delete
+    deadlines: list[bytes] = []
+    # Only the last value of each key matters, and keys in order are quicker.
+    for key, value in sorted(dict(rows).items()):
+        if value is None:
+            delete(ROW + key)
+            continue
+        put(ROW + key, value)
+        due = value[1:9]
+        if due != NEVER_BYTES:
+            if len(value) < ROW_BYTES_MIN:
+                raise NoRow(key)
             deadlines.append(DUE + due + key)
     return deadlines

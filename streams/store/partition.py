@@ -30,7 +30,7 @@ from rocksdict import DbClosedError, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from streams.batch import RowChange
 from streams.errors import Bug, Corrupt, RejoinderError, Unavailable
-from streams.store.changes import DUE, NEVER_BYTES, ROW, put_changes
+from streams.store.changes import DUE, ROW, ROW_BYTES_MIN, NoRow, put_changes, put_rows
 from streams.store.options import StoreOptions
 
 NEVER: Final = 2**63 - 1
@@ -42,7 +42,6 @@ log = structlog.get_logger(__name__)
 
 _INSTANT: Final = struct.Struct(">q")
 _NUMBERS: Final = struct.Struct(">qq")
-ROW_BYTES_MIN: Final = 9
 
 
 class Checkpoint(NamedTuple):
@@ -190,18 +189,10 @@ class Partition:
             Bug: a value is too short to be a row.
         """
         batch = WriteBatch(raw_mode=True)
-        deadlines = []
-        # Only the last value of each key matters, and keys in order are quicker; see `write`.
-        for key, value in sorted(dict(rows).items()):
-            if value is None:
-                batch.delete(ROW + key)
-                continue
-            batch.put(ROW + key, value)
-            due = value[1:9]
-            if due != NEVER_BYTES:
-                if len(value) < ROW_BYTES_MIN:
-                    raise Bug(f"{self.path}: the changelog's last value of {key!r} before {position} is no row")
-                deadlines.append(DUE + due + key)
+        try:
+            deadlines = put_rows(batch, rows)
+        except NoRow as exc:
+            raise Bug(f"{self.path}: the changelog's last value of {exc.key!r} before {position} is no row") from exc
         self._apply(batch, deadlines, Checkpoint(position, topic_id, written_at_ms))
 
     def due(self, now_ms: int, limit: int) -> list[tuple[int, bytes]]:

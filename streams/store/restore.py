@@ -23,6 +23,7 @@ import structlog
 
 from streams.errors import Bug, Corrupt, RejoinderError, Unavailable
 from streams.store.changelog import Bounds, Changelog, Chunk, Facts, Interrupted, Reader, begin
+from streams.store.messages import bytes_of
 from streams.store.partition import Partition
 
 log = structlog.get_logger(__name__)
@@ -307,7 +308,7 @@ class Restorer:
             written_at_ms = task.end_at_ms if done else chunk.last_ms or (checkpoint.written_at_ms if checkpoint else 0)
             store.load(chunk.rows, task.position, task.topic_id, written_at_ms)
             task.rows += len(chunk.rows)
-            task.bytes += sum(len(key) + len(value or b"") for key, value in chunk.rows)
+            task.bytes += bytes_of(chunk.rows)
             if done:
                 self._finish(task, store)
                 return

@@ -70,10 +70,10 @@ def test_everything_that_is_copied_is_let_in() -> None:
 
 
 def test_everything_that_the_wheel_needs_is_copied() -> None:
-    """Its packages, and the files that pyproject.toml names."""
+    """Its packages, the files that pyproject.toml names, and what builds its kernel."""
     project = (ROOT / "pyproject.toml").read_text()
     (packages,) = re.findall(r"^packages = \[(.*)\]", project, re.MULTILINE)
-    for name in [*re.findall(r'"(\w+)"', packages), "README.md", "LICENSE"]:
+    for name in [*re.findall(r'"(\w+)"', packages), "README.md", "LICENSE", "hatch_build.py"]:
         assert re.search(rf"^COPY .*\b{re.escape(name)}\b", TEXT, re.MULTILINE), name
 
 
