@@ -32,6 +32,7 @@ from streams.monitor.lag_watch import LagWatch
 from streams.processing.clock import Clock
 from streams.processing.commit import Committer, Work
 from streams.processing.end_offsets import EndOffsets
+from streams.processing.kernel_facts import kernel_module
 from streams.processing.logic import Handler, Handling, Transactional, nothing_more
 from streams.processing.session import Logic, Session
 from streams.settings import Settings
@@ -210,6 +211,7 @@ class App(faust.App):
             instance=self.settings.instance,
             version=version("rejoinder"),
             librdkafka=confluent_kafka.libversion()[0],
+            kernel=kernel_module() is not None,
             brokers=self.settings.bootstrap_servers,
         )
         try:

@@ -6,7 +6,7 @@ The kernel (`kernel.pyx`) is there where it was compiled, see ``./dev native``; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -131,35 +131,11 @@ def kernel_module() -> Any:
         return None
 
 
-def kernel(
-    codec: Codec,
-    policy: Policy,
-    partitions: int,
-    source: str,
-    branches: Sequence[Branch],
-    row_bytes_max: int,
-    trace_chars_max: int,
-    *,
-    with_headers: bool,
-) -> Kernel | None:
-    """
-    Return a kernel that decides by *policy*; None where it isn't compiled, or can't do these schemas.
-
-    Args:
-        codec: What it is to agree with.
-        policy: Waits and attempts.
-        partitions: Of every topic.
-        source: The outputs' ``ce_source``.
-        branches: The table's, as `straight` names them.
-        row_bytes_max: A row that may grow beyond this is the table's.
-        trace_chars_max: A longer traceparent is passed over.
-        with_headers: Whether outputs have any.
-    """
+def kernel(tell: Callable[[], KernelFacts | None]) -> Kernel | None:
+    """Return the kernel of what *tell* returns; None where it isn't compiled, or there are no words for a schema."""
     module = kernel_module()
-    found = module and facts(
-        codec, policy, partitions, source, branches, row_bytes_max, trace_chars_max, with_headers=with_headers
-    )
-    made: Kernel | None = module.Kernel(found) if found else None
+    told = tell() if module else None
+    made: Kernel | None = module.Kernel(told) if told else None
     return made
 
 
@@ -174,7 +150,19 @@ def facts(
     *,
     with_headers: bool,
 ) -> KernelFacts | None:
-    """Return what the kernel is told; None if there are no words for a schema. For the arguments see `kernel`."""
+    """
+    Return what the kernel is told; None if there are no words for a schema.
+
+    Args:
+        codec: What it is to agree with.
+        policy: Waits and attempts.
+        partitions: Of every topic.
+        source: The outputs' ``ce_source``.
+        branches: The table's, as `straight` names them.
+        row_bytes_max: A row that may grow beyond this is the table's.
+        trace_chars_max: A longer traceparent is passed over.
+        with_headers: Whether outputs have any.
+    """
     programs = [program.program(codec.current(record), INPUTS[record].fields) for record, _ in _READ]
     spliced = codec.spliced()
     if spliced is None:

@@ -16,7 +16,7 @@ from streams import metrics
 from streams.batch import Batch, Failure, Headers, Record
 from streams.headers import TRACEPARENT, cloud_event_headers, header, original_ms, rfc3339
 from streams.processing import straight, waiting
-from streams.processing.kernel_facts import Kernel, kernel
+from streams.processing.kernel_facts import Kernel, facts, kernel
 from streams.transport.partitioner import partition_of
 from topology import ids
 from topology.events import DEADLINE, Cause
@@ -125,8 +125,10 @@ class ProcessManager:
         self._kernel: Kernel | None = None
         if self._straightly and natively:
             self._kernel = kernel(
-                codec, policy, partitions, SOURCE, straight.BRANCHES, ROW_BYTES_MAX, TRACEPARENT_CHARS,
-                with_headers=with_headers,
+                lambda: facts(
+                    codec, policy, partitions, SOURCE, straight.BRANCHES, ROW_BYTES_MAX, TRACEPARENT_CHARS,
+                    with_headers=with_headers,
+                )
             )  # fmt: skip
 
     def __call__(self, batch: Batch) -> None:
