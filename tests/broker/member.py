@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -105,21 +105,21 @@ def faulty(fault: str) -> type[Transaction]:
     """Return a transaction that does *fault* at its first commit that has records."""
 
     class Faulty(Transaction):
-        produced: list[Any]
+        produced: list[tuple[Callable[[int], int], int]]
 
         def begin(self) -> None:
             self.produced = []
             super().begin()
 
-        def produce(self, *args: Any) -> None:
-            self.produced.append(args)
+        def _until_taken(self, some: Callable[[int], int], count: int) -> None:
+            self.produced += [(some, count)] * (count > 0)
 
         def commit(self, positions: Iterable[TopicPartition], member: Any) -> None:
             self._call("send_offsets_to_transaction", list(positions), member, 10)
             if self.produced and fault == "stop before records":
                 os.kill(os.getpid(), signal.SIGSTOP)
-            for args in self.produced:
-                super().produce(*args)
+            for some, count in self.produced:
+                super()._until_taken(some, count)
             self._producer.flush(10)
             if not self.produced:
                 super().commit((), member)

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,13 @@ def killing(broker_pid: int, point: str, killed: threading.Event) -> type[Transa
             self.records = 0
             super().begin()
 
-        def produce(self, *args: Any) -> None:
-            if not self.records:
+        def _until_taken(self, some: Callable[[int], int], count: int) -> None:
+            if count and not self.records:
                 Killing.commits += 1
                 if Killing.commits == 3:
                     time.sleep(MARKERS_S)
-            self.records += 1
-            super().produce(*args)
+            self.records += count
+            super()._until_taken(some, count)
 
         def commit(self, positions: Iterable[TopicPartition], member: Any) -> None:
             if self.records:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,9 @@ class AbortsOnce(Transaction):
     produced = False
     aborted = False
 
-    def produce(self, *args: Any) -> None:
-        """See `Transaction`."""
-        super().produce(*args)
-        self.produced = True
+    def _until_taken(self, some: Callable[[int], int], count: int) -> None:
+        super()._until_taken(some, count)
+        self.produced = self.produced or count > 0
 
     def commit(self, positions: Iterable[TopicPartition], member: Any) -> None:
         """See `Transaction`."""

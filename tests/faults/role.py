@@ -143,18 +143,18 @@ def _tell_which(owner: type, name: str) -> None:
 
 def _watch_records() -> None:
     """Count each transaction's records: those that move positions only are no step."""
-    begin, produce = Transaction.begin, Transaction.produce
+    begin, until_taken = Transaction.begin, Transaction._until_taken
 
     def begin_counted(self: Any) -> None:
         self.records = 0
         begin(self)
 
-    def produce_counted(self: Any, *args: Any) -> None:
-        self.records += 1
-        produce(self, *args)
+    def taken_counted(self: Any, some: Any, count: int) -> None:
+        self.records += count
+        until_taken(self, some, count)
 
     Transaction.begin = begin_counted  # type: ignore[method-assign]
-    Transaction.produce = produce_counted  # type: ignore[method-assign, assignment]
+    Transaction._until_taken = taken_counted  # type: ignore[method-assign]
 
 
 def _cut_message(killer: Killer) -> None:
