@@ -67,6 +67,7 @@ def summary(result: Result, command: str) -> dict[str, Any]:
         "worker_kills": result.kills,
         "broker_kills": result.broker_kills,
         "workers_that_ended_by_themselves": len(result.ended_by_themselves),
+        "workers_that_librdkafka_ended": result.ended_by_librdkafka,
         "faults": faults,
         "duplicates": {
             "allowed_after_a_failure": tally.resends,
@@ -130,7 +131,8 @@ def _figures(told: dict[str, Any]) -> dict[str, str]:
         f"{duplicates['forbidden']} forbidden",
         "workers killed": str(told["worker_kills"]),
         "brokers killed": str(told["broker_kills"]),
-        "workers that ended by themselves": str(told["workers_that_ended_by_themselves"]),
+        "workers that ended by themselves": f"{told['workers_that_ended_by_themselves']}, "
+        f"and {told['workers_that_librdkafka_ended']} ended by librdkafka",
         "stores compared": f"{told['stores']}, {told['stale_stores']} of them stale",
         "changelog rows replayed": f"{told['changelog_rows']:,}",
         "seconds": f"{told['seconds']} under load, {told['seconds_checking']} checking",

@@ -53,6 +53,8 @@ class Result:
     broker_kills: int
     ended_by_themselves: list[str]
     """Workers that nobody ended, with their last words; a supervisor, ours too, starts them again."""
+    ended_by_librdkafka: int
+    """Workers that its known failed assertion ended, see `system.ASSERTION`; as if they had been killed."""
     rocksdb: str
     began_ms: int
     """When the load began, Unix milliseconds; what happened counts seconds from there."""
@@ -63,7 +65,8 @@ class Result:
         """Why the run has failed; nothing if it hasn't."""
         wrong = [f"{check}: {times} violations" for check, times in sorted(self.verdict.wrong.items())]
         missed = [f"never happened: {e.fault.value}: {e.observed}" for e in self.events if not e.happened]
-        return [*wrong, *missed, *self.notes, *self.ended_by_themselves]
+        often = [f"librdkafka ended workers {self.ended_by_librdkafka} times"] if self.ended_by_librdkafka > 2 else []
+        return [*wrong, *missed, *self.notes, *self.ended_by_themselves, *often]
 
 
 class Run:
@@ -126,6 +129,7 @@ class Run:
             self._injector.kills,
             self._injector.broker_kills,
             system.ended_by_themselves,
+            system.ended_by_librdkafka,
             stores.rocksdb_version(system.state),
             began_ms,
             notes,
