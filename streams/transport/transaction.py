@@ -133,10 +133,25 @@ class Transaction:
             SessionOver: see the module; also for a record that can't be produced at all.
             ConfigurationError: the topic isn't ours to write any more.
         """
-        if on_delivery is None:
-            self.produce_outputs(partition, [Output(topic, key, value, headers or [])], {topic: topic})
-        else:
-            self.produce_rows(partition, topic, [RowChange(key or b"", None, value)], on_delivery)
+
+        def one(at: int) -> int:
+            try:
+                # Ignored: its lists may hold text too, which a list of bytes can't.
+                self._producer.produce(
+                    topic,
+                    value,
+                    key,
+                    partition,
+                    on_delivery,
+                    on_delivery,
+                    0,
+                    headers,  # type: ignore[arg-type]
+                )
+            except BufferError:
+                return at
+            return at + 1
+
+        self._until_taken(one, 1)
 
     def produce_outputs(self, partition: int, outputs: Sequence[Output], names: dict[str, str]) -> None:
         """

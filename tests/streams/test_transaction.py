@@ -251,6 +251,19 @@ def _mocked(**more: Any) -> Transaction:
     return transaction
 
 
+def test_record_is_handed_over_as_it_is(
+    transaction: Transaction, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Key, value and headers, null or not, with a report of its delivery and without."""
+    taken: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(producer, "produce", lambda *args: taken.append(args))
+    transaction.begin()
+    headers = [("h", b"v")]
+    transaction.produce("t", 3, None, None, headers, print)
+    transaction.produce("t", 3, b"k", b"v", None)
+    assert [("t", None, None, 3, print, print, 0, headers), ("t", b"v", b"k", 3, None, None, 0, None)] == taken
+
+
 def test_librdkafka_commits() -> None:
     """The calls are the ones that it wants, in its order; delivery is reported before the commit returns."""
     transaction = _mocked()
