@@ -7,7 +7,8 @@ FROM ${BASE} AS build
 # Of the same series as ./dev uses. In an environment of its own: nothing of it gets into the image.
 ARG UV_VERSION=0.13.9
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir "uv==${UV_VERSION}"
-# The way of a record is compiled, which makes a worker about twice as fast; the compiler stays in this stage. --build-arg COMPILED=0 builds without it.
+# The way of a record is compiled, which makes a worker about twice as fast; the compiler stays in this stage.
+# --build-arg COMPILED=0 builds without it.
 ARG COMPILED=1
 # hadolint ignore=DL3008
 RUN [ "${COMPILED}" = 0 ] \

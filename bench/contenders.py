@@ -95,7 +95,6 @@ class Ours(NamedTuple):
     name: str
     processes: int = 1
     environment: Mapping[str, str] = {}
-    process: type[RoleProcess] = RoleProcess
 
     def output(self, place: Place) -> str:
         """Return the name of its output topic: its names are fixed, the prefix is the inputs'."""
@@ -123,7 +122,7 @@ class Ours(NamedTuple):
             **self.environment,
         }
         place.directory.mkdir(parents=True, exist_ok=True)
-        return [self.process("worker", f"worker-{i}", place.directory, environment) for i in range(self.processes)]
+        return [RoleProcess("worker", f"worker-{i}", place.directory, environment) for i in range(self.processes)]
 
 
 class Workers:

@@ -126,16 +126,15 @@ class Stage:
             self._datasets[count, apart] = known
         return known
 
-    def trial(self, contender: Contender, dataset: Dataset, checked: bool = True) -> Figures:
-        """Let *contender* join *dataset* once, check (if *checked*) what came of it, and return the figures."""
+    def trial(self, contender: Contender, dataset: Dataset) -> Figures:
+        """Let *contender* join *dataset* once, check what came of it, and return the figures."""
         place = self.place(dataset.prefix, contender.name)
         contender.prepare(place)
         output = contender.output(place)
         ends = Ends(place.bootstrap_servers, output)
         running, figures = watch(lambda: contender.start(place), self.kafka.pids, ends, dataset.pairs, meter)
         running.stop()
-        if checked:
-            read_all(place.bootstrap_servers, output, dataset.expected.new_check(), with_headers=True)
+        read_all(place.bootstrap_servers, output, dataset.expected.new_check(), with_headers=True)
         forget(place)
         return figures
 

@@ -391,10 +391,7 @@ class _Half:
 
     def __call__(self, body: Body) -> bytes:
         """Return *body* in the schema that SendEmail nests."""
-        if body.schema_id in self._as_is:
-            return body.data
-        resolver = self._resolvers.get(body.schema_id)
-        if resolver is None and not self._learn(body.schema_id):
+        if self.as_is(body.schema_id):
             return body.data
         return self._resolvers[body.schema_id](body.data)
 

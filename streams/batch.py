@@ -161,7 +161,11 @@ def ends_of(records: Sequence[Record]) -> dict[str, int]:
 
 
 def larger_than(outputs: Sequence[Output], bytes_max: Mapping[str, int]) -> Output | None:
-    """Return the first of *outputs* whose key and value take more than its topic's *bytes_max*."""
+    """
+    Return the first of *outputs* whose key and value take more than its topic's *bytes_max*.
+
+    That is what an output takes at least; topics leave room for what Kafka adds.
+    """
     for output in outputs:
         topic, key, value, _ = output
         size = (0 if key is None else len(key)) + (0 if value is None else len(value))

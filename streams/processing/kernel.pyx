@@ -17,7 +17,7 @@ Sources: RFC 3174 (SHA-1), RFC 9562 (UUID version 5), Apache Avro specification 
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Contains, PyDict_GetItem, PyDict_SetItem
-from cpython.list cimport PyList_Append, PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
+from cpython.list cimport PyList_Append, PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
@@ -223,8 +223,7 @@ cdef const uint8_t* _run(
             p = _run(at, at + code[branch], p, e, slots)
             if p == NULL:
                 return NULL
-            at = code + n
-            for slot in range(n):
+            for slot in range(branch, n):
                 at += code[slot]
             code = at
         elif op == BLOCKS:
@@ -585,6 +584,16 @@ cdef inline tuple _pair(object name, object value):
     return pair
 
 
+cdef inline bint _plain(object value, const uint8_t** at, Py_ssize_t* size) noexcept:
+    """Take the text of a header's value, which may be null: then nothing. False: it is no ASCII."""
+    if value is None:
+        return True
+    if not PyBytes_CheckExact(value) or not _ascii(_at(<bytes> value), PyBytes_GET_SIZE(value)):
+        return False
+    at[0], size[0] = _at(<bytes> value), PyBytes_GET_SIZE(value)
+    return True
+
+
 cdef inline void _lower(const uint8_t* text, uint8_t* lower) noexcept:
     """Write a UUID's text in lower case."""
     cdef int i
@@ -650,8 +659,8 @@ cdef class Kernel:
     cdef list programs
     cdef Code[KINDS] code
     cdef list branches
-    cdef object backoff_ms, output_type, ce_time, ce_id, ce_correlationid, ce_causationid, traceparent
-    cdef object original_timestamp
+    cdef object backoff_ms, output_type
+    cdef str ce_time, ce_id, ce_correlationid, ce_causationid, traceparent, original_timestamp
     cdef _Action query, email, outcome
     cdef bytes namespace, template
     cdef list topics, topic_texts
@@ -840,7 +849,7 @@ cdef class Kernel:
 
     cdef bint _headers(self, object headers, Input* given) except -1:
         """Take out what counts here; return False if one makes the record Python's."""
-        cdef Py_ssize_t i, length
+        cdef Py_ssize_t i
         cdef bint traced = False, identified = False
         given.trace_bytes, given.event_id_bytes = -1, 0
         if headers is None:
@@ -855,28 +864,19 @@ cdef class Kernel:
             value = <object> PyTuple_GET_ITEM(pair, 1)
             if type(name) is not str:
                 return False
-            length = len(<str> name)
-            if length == 5 and name == self.ce_id:
-                if identified:
-                    continue
+            # Of several with one name the first counts.
+            if <str> name == self.ce_id:
+                if not identified and not _plain(value, &given.event_id, &given.event_id_bytes):
+                    return False
                 identified = True
-                if value is None:
-                    continue
-                if not PyBytes_CheckExact(value) or not _ascii(_at(<bytes> value), PyBytes_GET_SIZE(value)):
+            elif <str> name == self.traceparent:
+                if not traced and not _plain(value, &given.trace, &given.trace_bytes):
                     return False
-                given.event_id, given.event_id_bytes = _at(<bytes> value), PyBytes_GET_SIZE(value)
-            elif length == 11 and name == self.traceparent:
-                if traced:
-                    continue
                 traced = True
-                if value is None:
-                    continue
-                if not PyBytes_CheckExact(value) or not _ascii(_at(<bytes> value), PyBytes_GET_SIZE(value)):
-                    return False
-                if PyBytes_GET_SIZE(value) <= self.trace_chars_max:
-                    given.trace, given.trace_bytes = _at(<bytes> value), PyBytes_GET_SIZE(value)
-            elif name == self.original_timestamp:
+            elif <str> name == self.original_timestamp:
                 return False
+        if given.trace_bytes > self.trace_chars_max:
+            given.trace_bytes = -1
         return True
 
     # The five ways of `straight`, which says what each is.
@@ -918,10 +918,7 @@ cdef class Kernel:
         w = <uint8_t*> PyBytes_AS_STRING(row)
         w = _put_head(w, due_ms, False, 1, 1)
         w = _put_body(w, self.command_schema, given.value + FRAME_BYTES, data_bytes)
-        w = _put(_put_process(w, &process), command_id, UUID_BYTES)
-        if given.trace_bytes > 0:
-            w = _put(w, given.trace, given.trace_bytes)
-        w = _put_event(w, self.received_kind, self.now_ms, self.commands_index, given.offset)
+        w = self._put_new(w, &process, command_id, given)
         if asked:
             w = _put_event(w, self.queried_kind, self.now_ms, self.commands_index, given.offset)
             _put4(w, 1)
@@ -963,18 +960,9 @@ cdef class Kernel:
             + max(given.trace_bytes, 0) + WHOLE_BYTES,
         )
         w = <uint8_t*> PyBytes_AS_STRING(requested)
-        w = _put_head(w, min(email_due_ms, details.seen_ms + self.details_ttl_ms), True, 2, 1)
-        w = _put_body(w, details.schema_id, details.data, details.size)
-        w = _put_body(w, self.command_schema, given.value + FRAME_BYTES, data_bytes)
-        w = _put_process(_put_details(w, &details), &process)
-        w = _put(w, command_id, UUID_BYTES)
-        if given.trace_bytes > 0:
-            w = _put(w, given.trace, given.trace_bytes)
-        w = _put_event(w, self.received_kind, self.now_ms, self.commands_index, given.offset)
-        w = _put_event(w, self.retrieved_kind, details.seen_ms, details.topic, details.offset)
-        w = _put8(w, details.version)
-        w = _put_event(w, self.requested_kind, self.now_ms, self.commands_index, given.offset)
-        _put4(w, 1)
+        w = self._put_both(w, email_due_ms, &details, given.value + FRAME_BYTES, data_bytes)
+        w = self._put_new(w, &process, command_id, given)
+        self._put_requested(w, &details, self.commands_index, given.offset, 1)
         PyDict_SetItem(self.rows, key, requested)
         self._move(self.awaiting_email, self.now_ms, 1)
         self._send_email(
@@ -1009,15 +997,9 @@ cdef class Kernel:
             + MET_BYTES,
         )
         w = <uint8_t*> PyBytes_AS_STRING(met)
-        w = _put_head(w, min(email_due_ms, self.now_ms + self.details_ttl_ms), True, 2, 1)
-        w = _put_body(w, details.schema_id, details.data, details.size)
-        w = _put_body(w, self.command_schema, command, size)
-        w = _put_process(_put_details(w, &details), &process)
-        w = _put(w, process.texts, process.texts_bytes)
-        w = _put_event(w, self.retrieved_kind, self.now_ms, self.details_index, given.offset)
-        w = _put8(w, details.version)
-        w = _put_event(w, self.requested_kind, self.now_ms, self.details_index, given.offset)
-        _put4(w, process.email)
+        w = self._put_both(w, email_due_ms, &details, command, size)
+        w = _put(_put_process(w, &process), process.texts, process.texts_bytes)
+        self._put_requested(w, &details, self.details_index, given.offset, process.email)
         PyDict_SetItem(self.rows, key, met)
         self._move(self.awaiting_details, process.received_ms, -1)
         self._move(self.awaiting_email, process.received_ms, 1)
@@ -1100,6 +1082,31 @@ cdef class Kernel:
         process.missing = process.missed = process.note_bytes = 0
         process.id_bytes = UUID_BYTES
         process.trace_bytes = <int32_t> given.trace_bytes
+
+    cdef inline uint8_t* _put_new(
+        self, uint8_t* w, const Process* process, const uint8_t* command_id, Input* given
+    ) noexcept:
+        """Write a process that begins with *given*: its numbers, its texts, and that its command was received."""
+        w = _put(_put_process(w, process), command_id, UUID_BYTES)
+        if given.trace_bytes > 0:
+            w = _put(w, given.trace, given.trace_bytes)
+        return _put_event(w, self.received_kind, self.now_ms, self.commands_index, given.offset)
+
+    cdef inline uint8_t* _put_both(
+        self, uint8_t* w, int64_t email_due_ms, const Details* details, const uint8_t* command, Py_ssize_t command_bytes
+    ) noexcept:
+        """Write what a row begins with that has details, and a process whose e-mail is requested."""
+        w = _put_head(w, min(email_due_ms, details.seen_ms + self.details_ttl_ms), True, 2, 1)
+        w = _put_body(w, details.schema_id, details.data, details.size)
+        return _put_details(_put_body(w, self.command_schema, command, command_bytes), details)
+
+    cdef inline void _put_requested(
+        self, uint8_t* w, const Details* details, uint8_t topic, int64_t offset, uint32_t attempt
+    ) noexcept:
+        """Write that *details* were retrieved, and the e-mail requested because of the record at *offset*."""
+        w = _put_event(w, self.retrieved_kind, details.seen_ms, details.topic, details.offset)
+        w = _put_event(_put8(w, details.version), self.requested_kind, self.now_ms, topic, offset)
+        _put4(w, attempt)
 
     cdef bint _details_row(self, bytes row, Details* details) noexcept:
         """Read a row of details alone."""

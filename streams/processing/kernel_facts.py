@@ -6,7 +6,7 @@ The kernel (`kernel.pyx`) is there where it was compiled, see ``./dev native``; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -17,27 +17,17 @@ from streams import headers
 from streams.batch import Output, Record
 from streams.processing import waiting
 from topology import events, ids
+from topology.messages import Action, GetOrderDetails, OrderConfirmationSent, SendEmail
 from topology.policy import Policy
 from topology.state import Step
-from topology.topics import (
-    COMMANDS,
-    DETAILS,
-    EMAIL_COMMANDS,
-    EMAIL_EVENTS,
-    OUTCOMES,
-    QUERIES,
-    RECORD_BYTES_MAX,
-)
+from topology.topics import COMMANDS, DETAILS, EMAIL_EVENTS, RECORD_BYTES_MAX
 from topology.transitions import Branch
 
-_COMMAND: Final = "communications.SendOrderConfirmationEmail"
-_RETRIEVED: Final = "orders.OrderDetailsRetrieved"
-_SENT: Final = "communications.EmailSent"
-_SEND_EMAIL: Final = "communications.SendEmail"
-_QUERY: Final = "orders.GetOrderDetails"
-_OUTCOME: Final = "communications.OrderConfirmationSent"
-
-_READ: Final = ((_COMMAND, COMMANDS), (_RETRIEVED, DETAILS), (_SENT, EMAIL_EVENTS))
+_READ: Final = (
+    ("communications.SendOrderConfirmationEmail", COMMANDS),
+    ("orders.OrderDetailsRetrieved", DETAILS),
+    ("communications.EmailSent", EMAIL_EVENTS),
+)
 """The kernel's records, in its order of them, and where they come from."""
 
 # The kernel's own order of fields, which it writes one by one.
@@ -48,7 +38,6 @@ _OUTCOME_FIELDS: Final[Sequence[tuple[str, Schema]]] = (
     ("command_id", "string"), ("order_id", "string"), ("email_id", "string"), ("ended_at", "long"),
 )  # fmt: skip
 
-_LAYOUTS: Final = {event.__name__: layout.format for event, layout in timeline_codec.KINDS}
 _KINDS: Final = [event for event, _ in timeline_codec.KINDS]
 
 _EVENTS: Final = (
@@ -144,6 +133,7 @@ def facts(
     policy: Policy,
     partitions: int,
     source: str,
+    actions: Mapping[type[Action], tuple[str, str]],
     branches: Sequence[Branch],
     row_bytes_max: int,
     trace_chars_max: int,
@@ -158,6 +148,7 @@ def facts(
         policy: Waits and attempts.
         partitions: Of every topic.
         source: The outputs' ``ce_source``.
+        actions: Where each goes, and the full name of its record.
         branches: The table's, as `straight` names them.
         row_bytes_max: A row that may grow beyond this is the table's.
         trace_chars_max: A longer traceparent is passed over.
@@ -171,8 +162,11 @@ def facts(
     if len(expressed) < len(programs):
         return None
 
-    def action(topic: str, record: str, head: bytes, tail: bytes = b"") -> _Action:
-        return topic, headers.fixed(source, record), head, tail
+    def written(action: type[Action], fields: Sequence[tuple[str, Schema]]) -> _Action:
+        topic, record = actions[action]
+        return topic, headers.fixed(source, record), codec.plain(record, fields), b""
+
+    email_topic, email_record = actions[SendEmail]
 
     topics = timeline_codec.TOPICS
     return KernelFacts(
@@ -182,7 +176,7 @@ def facts(
             "body": state_codec.BODY.format,
             "details": state_codec.DETAILS.format,
             "process": state_codec.PROCESS.format,
-            **{name: _LAYOUTS[name] for name in (event.__name__ for event in _EVENTS)},
+            **{event.__name__: layout.format for event, layout in timeline_codec.KINDS if event in _EVENTS},
         },
         operations=program.OPERATIONS,
         programs=expressed,
@@ -191,9 +185,9 @@ def facts(
         as_is=codec.as_is,
         command_schema=spliced.command_schema,
         details_schema=spliced.order_schema,
-        query=action(QUERIES.name, _QUERY, codec.plain(_QUERY, _QUERY_FIELDS)),
-        email=action(EMAIL_COMMANDS.name, _SEND_EMAIL, spliced.head, spliced.tail),
-        outcome=action(OUTCOMES.name, _OUTCOME, codec.plain(_OUTCOME, _OUTCOME_FIELDS)),
+        query=written(GetOrderDetails, _QUERY_FIELDS),
+        email=(email_topic, headers.fixed(source, email_record), spliced.head, spliced.tail),
+        outcome=written(OrderConfirmationSent, _OUTCOME_FIELDS),
         template=spliced.template,
         policy=policy,
         partitions=partitions,

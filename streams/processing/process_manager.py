@@ -126,7 +126,7 @@ class ProcessManager:
         if self._straightly and natively:
             self._kernel = kernel(
                 lambda: facts(
-                    codec, policy, partitions, SOURCE, straight.BRANCHES, ROW_BYTES_MAX, TRACEPARENT_CHARS,
+                    codec, policy, partitions, SOURCE, _TOPIC, straight.BRANCHES, ROW_BYTES_MAX, TRACEPARENT_CHARS,
                     with_headers=with_headers,
                 )
             )  # fmt: skip

@@ -15,8 +15,9 @@ from streams.batch import RowChange
 
 ROW: Final = b"o"
 DUE: Final = b"d"
-NEVER_BYTES: Final = (2**63 - 1).to_bytes(8, "big")
+NEVER: Final = 2**63 - 1
 """The due time of a row without a deadline."""
+NEVER_BYTES: Final = NEVER.to_bytes(8, "big")
 ROW_BYTES_MIN: Final = 9
 
 _key_of: Final = itemgetter(0)

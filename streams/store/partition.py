@@ -33,9 +33,6 @@ from streams.errors import Bug, Corrupt, RejoinderError, Unavailable
 from streams.store.changes import DUE, ROW, ROW_BYTES_MIN, NoRow, put_changes, put_rows
 from streams.store.options import StoreOptions
 
-NEVER: Final = 2**63 - 1
-"""The due time of a row without a deadline."""
-
 _CHECKPOINT: Final = b"mcheckpoint"
 
 log = structlog.get_logger(__name__)
@@ -69,7 +66,7 @@ class Figures(NamedTuple):
 
 def due_of(row: bytes) -> int:
     """
-    Return when *row* is due: Unix milliseconds, or `NEVER`.
+    Return when *row* is due: Unix milliseconds, or `changes.NEVER`.
 
     Raises:
         Bug: it is too short to be a row.

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from streams.store.changes import NEVER
 from streams.store.options import StoreOptions
-from streams.store.partition import NEVER, Partition, due_of
+from streams.store.partition import Partition, due_of
 from tests.chaos.checks import Violation
 
 TOLD_MAX: Final = 20

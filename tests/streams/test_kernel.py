@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from schemas.catalog import Catalog
 from schemas.codec import Codec
 from streams.batch import Batch, Record
-from streams.processing import kernel_facts, straight
+from streams.processing import kernel_facts, process_manager, straight
 from streams.transport.partitioner import partition_of
 from tests.schemas.avro_bytes import broken
 from tests.streams.manager import COMMAND_ID, NOW_MS, ORDER_ID, TRACEPARENT, Manager
@@ -180,6 +180,15 @@ def test_details_of_another_version_of_the_schema_are_pythons() -> None:
     assert "99" in text
 
 
+def told(codec: Codec) -> kernel_facts.KernelFacts:
+    """Return what a kernel that asks at once is told."""
+    found = kernel_facts.facts(
+        codec, Policy(), 1, "/", process_manager._TOPIC, straight.BRANCHES, 1 << 20, 55, with_headers=True
+    )
+    assert found is not None
+    return found
+
+
 def test_failure_in_the_kernel_knows_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it raises, the partition is held at the record in hand."""
     manager = Manager(Policy(ask_after_ms=0)).meet()
@@ -191,10 +200,7 @@ def test_failure_in_the_kernel_knows_its_record(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> int:
         raise ZeroDivisionError
 
-    found = kernel_facts.facts(
-        manager.codec, Policy(ask_after_ms=0), 1, "/", straight.BRANCHES, 1 << 20, 55, with_headers=True
-    )
-    assert found is not None
+    found = told(manager.codec)
     policy: Any = type("FailingPolicy", (), {**Policy(ask_after_ms=0)._asdict(), "backoff_ms": staticmethod(fail)})
     monkeypatch.setattr(decider, "_kernel", KERNEL.Kernel(found._replace(policy=policy)))
     with pytest.raises(ZeroDivisionError):
@@ -208,10 +214,7 @@ def test_failure_in_the_kernel_knows_its_record(monkeypatch: pytest.MonkeyPatch)
 )
 def test_kernel_that_was_built_for_something_else_is_refused(fact: str, other: Any) -> None:
     """A layout that changes in Python only doesn't become a row that nobody can read."""
-    found = kernel_facts.facts(
-        Codec(Catalog.from_files()), Policy(), 1, "/", straight.BRANCHES, 1 << 20, 55, with_headers=True
-    )
-    assert found is not None
+    found = told(Codec(Catalog.from_files()))
     KERNEL.Kernel(found)
     with pytest.raises(ValueError, match="kernel"):
         KERNEL.Kernel(found._replace(**{fact: other}))

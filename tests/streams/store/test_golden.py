@@ -9,8 +9,9 @@ import pytest
 
 from schemas import state_codec
 from streams.batch import RowChange
+from streams.store.changes import NEVER
 from streams.store.options import StoreOptions
-from streams.store.partition import NEVER, Checkpoint, Partition, due_of
+from streams.store.partition import Checkpoint, Partition, due_of
 from tests.streams.store.make_golden import HERE, TOPIC_ID, VERSION, WRITTEN_MS, make, rows
 
 STORES = sorted(HERE.glob("store.*.tar.xz"))

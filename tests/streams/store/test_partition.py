@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from streams.batch import RowChange
 from streams.errors import Bug, Corrupt, Unavailable
+from streams.store.changes import NEVER
 from streams.store.options import StoreOptions
-from streams.store.partition import NEVER, Checkpoint, Partition, due_of, error_of
+from streams.store.partition import Checkpoint, Partition, due_of, error_of
 
 TOPIC_ID = "1gaSPGjKSqe/k7PgJYNw6w"
 CHILD_S_MAX = 30
@@ -232,8 +233,9 @@ import resource, signal, sys
 from pathlib import Path
 from streams.batch import RowChange
 from streams.errors import Unavailable
+from streams.store.changes import NEVER
 from streams.store.options import StoreOptions
-from streams.store.partition import NEVER, Partition
+from streams.store.partition import Partition
 partition = Partition.open(Path(sys.argv[1]), StoreOptions(16))
 partition.load([], 0, "", 0)
 row = b"\\1" + NEVER.to_bytes(8, "big") + bytes(range(256)) * 4
