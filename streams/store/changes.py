@@ -1,13 +1,19 @@
 """
 What a committed batch changes in a partition's database, as entries of a write batch.
 
-    o KEY            the row; its bytes 1 to 8 are its due time
-    d DUE_MS KEY     an index entry of the row's deadline
+    o KEY                 the row; its bytes 1 to 8 are its due time
+    d DUE_MS WRITE 0      keys of rows that aren't due then any more
+    d DUE_MS WRITE 1      keys of rows that are due then
+
+A batch is decided at one instant, so most of the deadlines that it sets are the same few instants, and most of those
+that it takes back were set by a few batches: an entry for all keys of an instant costs a twentieth of one for each.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
+from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import Any, Final
 
@@ -20,18 +26,39 @@ NEVER: Final = 2**63 - 1
 NEVER_BYTES: Final = NEVER.to_bytes(8, "big")
 ROW_BYTES_MIN: Final = 9
 
+OVER: Final = b"\0"
+SET: Final = b"\1"
+"""After those that are over: a batch may take a deadline back and set the same again."""
+
 _key_of: Final = itemgetter(0)
 
 
-def put_changes(batch: Any, changes: Iterable[RowChange], fired: set[bytes]) -> list[bytes]:
-    """
-    Put *changes* into the write *batch*; return the index entries of new deadlines, which are still to be put.
+class Deadlines:
+    """Keys by due time: those that are due then, and those that aren't any more."""
 
-    *fired*: keys whose entry was deleted in this batch already.
+    __slots__ = ("over", "set")
+
+    def __init__(self) -> None:
+        self.set: dict[bytes, list[bytes]] = {}
+        self.over: dict[bytes, list[bytes]] = {}
+
+    def take_back(self, due: bytes, key: bytes) -> None:
+        """*key* isn't due then any more."""
+        if (keys := self.over.get(due)) is None:
+            self.over[due] = [key]
+        else:
+            keys.append(key)
+
+
+def put_changes(batch: Any, changes: Iterable[RowChange], fired: set[bytes], deadlines: Deadlines) -> None:
+    """
+    Put *changes* into the write *batch*, and what becomes of their deadlines into *deadlines*.
+
+    *fired*: due times and keys, joined, that have been taken back already.
     """
     put, delete = batch.put, batch.delete
-    deadlines: list[bytes] = []
-    # In key order, and the index after the rows: RocksDB inserts what follows its last insert in half the time.
+    last, keys = NEVER_BYTES, []
+    # In key order: RocksDB inserts what follows its last insert in half the time.
     for key, old, new in sorted(changes, key=_key_of):
         if new is None:
             delete(ROW + key)
@@ -40,14 +67,16 @@ def put_changes(batch: Any, changes: Iterable[RowChange], fired: set[bytes]) -> 
             put(ROW + key, new)
             due = new[1:9]
         was = NEVER_BYTES if old is None else old[1:9]
-        # A row that keeps its due time keeps its entry, unless that was deleted just now.
-        if was == due and key not in fired:
+        if fired and was + key in fired:
+            was = NEVER_BYTES
+        if was == due:
             continue
         if was != NEVER_BYTES:
-            delete(DUE + was + key)
+            deadlines.take_back(was, key)
         if due != NEVER_BYTES:
-            deadlines.append(DUE + due + key)
-    return deadlines
+            if due != last:
+                last, keys = due, deadlines.set.setdefault(due, [])
+            keys.append(key)
 
 
 class NoRow(Exception):
@@ -58,24 +87,58 @@ class NoRow(Exception):
         self.key = key
 
 
-def put_rows(batch: Any, rows: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
+def put_rows(batch: Any, rows: Iterable[tuple[bytes, bytes | None]], deadlines: Deadlines) -> None:
     """
-    Put *rows* as they follow in a changelog into the write *batch*; return index entries, as `put_changes`.
+    Put *rows* as they follow in a changelog into the write *batch*, and their deadlines into *deadlines*.
 
     Raises:
         NoRow: a value is none; the batch is of no use any more.
     """
     put, delete = batch.put, batch.delete
-    deadlines: list[bytes] = []
+    last, keys = NEVER_BYTES, []
     # Only the last value of each key matters, and keys in order are quicker.
     for key, value in sorted(dict(rows).items()):
         if value is None:
             delete(ROW + key)
             continue
+        if len(value) < ROW_BYTES_MIN:
+            raise NoRow(key)
         put(ROW + key, value)
         due = value[1:9]
         if due != NEVER_BYTES:
-            if len(value) < ROW_BYTES_MIN:
-                raise NoRow(key)
-            deadlines.append(DUE + due + key)
-    return deadlines
+            if due != last:
+                last, keys = due, deadlines.set.setdefault(due, [])
+            keys.append(key)
+
+
+def put_deadlines(batch: Any, deadlines: Deadlines, write: bytes) -> bytes | None:
+    """
+    Put *deadlines* into the write *batch*; return the first entry of what is due then, None if nothing is.
+
+    *write*: the write's number, 8 bytes; no other has it, and later ones have greater ones.
+    """
+    for due, keys in deadlines.over.items():
+        batch.put(DUE + due + write + OVER, _joined(keys))
+    for due, keys in deadlines.set.items():
+        batch.put(DUE + due + write + SET, _joined(keys))
+    return DUE + min(deadlines.set) if deadlines.set else None
+
+
+def fold(keys: set[bytes], entry: bytes, value: bytes) -> None:
+    """Have *keys*, those that are due at some instant by all earlier entries of it, follow its next one."""
+    if entry[-1:] == SET:
+        keys.update(_split(value))
+    else:
+        keys.difference_update(_split(value))
+
+
+def _joined(keys: list[bytes]) -> bytes:
+    """Return *keys* as one value: their number and lengths, each 4 bytes, then themselves."""
+    count = len(keys)
+    return struct.pack(f">{count + 1}I", count, *map(len, keys)) + b"".join(keys)
+
+
+def _split(value: bytes) -> list[bytes]:
+    (count,) = struct.unpack_from(">I", value)
+    lengths = struct.unpack_from(f">{count}I", value, 4)
+    return [value[start:end] for start, end in pairwise(accumulate(lengths, initial=4 + 4 * count))]

@@ -3,9 +3,10 @@ One partition number's rows: a RocksDB with the rows, their deadlines and the ch
 
 All three live in one column family, told apart by a prefix, and change in one write batch:
 
-    o KEY            the row; its bytes 1 to 8 are its due time
-    d DUE_MS KEY     an index entry of the row's deadline, ordered by time; a hint, checked when it fires
-    m checkpoint     the changelog position that the rows reflect
+    o KEY                 the row; its bytes 1 to 8 are its due time
+    d DUE_MS WRITE 0|1    the deadline index, ordered by time: keys of rows that aren't due then any more, or that are;
+                          of several entries about a key the last write's counts; a hint, checked when it fires
+    m checkpoint          the changelog position that the rows reflect
 
 Why one family: the write-ahead log is off, so what survives a kill is what was flushed. A write batch is never split
 between two memtables of one family, and these are flushed in order; but each further family has a memtable of its own,
@@ -20,8 +21,8 @@ import errno
 import shutil
 import struct
 import threading
+from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, Self, cast
 
@@ -30,15 +31,31 @@ from rocksdict import DbClosedError, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from streams.batch import RowChange
 from streams.errors import Bug, Corrupt, RejoinderError, Unavailable
-from streams.store.changes import DUE, ROW, ROW_BYTES_MIN, NoRow, put_changes, put_rows
+from streams.store.changes import (
+    DUE,
+    NEVER,
+    ROW,
+    ROW_BYTES_MIN,
+    Deadlines,
+    NoRow,
+    fold,
+    put_changes,
+    put_deadlines,
+    put_rows,
+)
 from streams.store.options import StoreOptions
 
 _CHECKPOINT: Final = b"mcheckpoint"
+_END_OF_INDEX: Final = b"e"
+_OVER_MAX: Final = 1_000
+"""Index entries of the past that wait for a write to go with."""
 
 log = structlog.get_logger(__name__)
 
 _INSTANT: Final = struct.Struct(">q")
-_NUMBERS: Final = struct.Struct(">qq")
+_FORMAT: Final = 2
+"""Of all entries; files in another one are restored."""
+_NUMBERS: Final = struct.Struct(">Bqqq")
 
 
 class Checkpoint(NamedTuple):
@@ -54,6 +71,14 @@ class Checkpoint(NamedTuple):
     position: int
     topic_id: str
     written_at_ms: int
+
+
+class _Instant(NamedTuple):
+    """What the index says of one due time: the keys that are due then, and the entries that this follows from."""
+
+    due_ms: int
+    keys: set[bytes]
+    entries: list[bytes]
 
 
 class Figures(NamedTuple):
@@ -89,8 +114,13 @@ class Partition:
         """Use `open`."""
         self.path = path
         self._options = options
-        # Nothing is due before this key: index entries that were deleted are passed over once, not every batch.
         self._due_from = DUE
+        """Nothing is due before this key, so a look that finds nothing costs nothing."""
+        self._seen: dict[int, _Instant] = {}
+        """What the last look found, by due time."""
+        self._over: set[bytes] = set()
+        """Index entries of instants of which nothing is left, to be deleted."""
+        self._writes = 0
         self._checkpoint: Checkpoint | None = None
         self._reading = threading.Condition()
         self._readers = 0
@@ -159,14 +189,25 @@ class Partition:
         """
         if self._checkpoint is None:
             raise Bug(f"{self.path}: written before it was restored; a partition comes from the Restorer")
-        batch = WriteBatch(raw_mode=True)
-        fired = set()
-        for due_ms, key in spent:
-            batch.delete(DUE + _INSTANT.pack(due_ms) + key)
-            fired.add(key)
-        deadlines = put_changes(batch, changes, fired)
+        batch, deadlines = WriteBatch(raw_mode=True), Deadlines()
+        fired = self._take_back(batch, deadlines, spent)
+        put_changes(batch, changes, fired, deadlines)
         checkpoint = self._checkpoint._replace(position=position, written_at_ms=now_ms)
         self._apply(batch, deadlines, checkpoint)
+        self._over.clear()
+
+    def _take_back(self, batch: WriteBatch, deadlines: Deadlines, spent: Iterable[tuple[int, bytes]]) -> set[bytes]:
+        """Take *spent* out of the index; return due times and keys, joined."""
+        fired: dict[int, set[bytes]] = defaultdict(set)
+        for due_ms, key in spent:
+            fired[due_ms].add(key)
+        for due_ms, keys in fired.items():
+            if (seen := self._seen.get(due_ms)) and seen.keys <= keys:
+                self._over.update(seen.entries)
+            else:
+                deadlines.over[_INSTANT.pack(due_ms)] = list(keys)
+        self._put_over(batch)
+        return {_INSTANT.pack(due_ms) + key for due_ms, keys in fired.items() for key in keys}
 
     def load(
         self, rows: Iterable[tuple[bytes, bytes | None]], position: int, topic_id: str, written_at_ms: int
@@ -185,24 +226,64 @@ class Partition:
         Raises:
             Bug: a value is too short to be a row.
         """
-        batch = WriteBatch(raw_mode=True)
+        batch, deadlines = WriteBatch(raw_mode=True), Deadlines()
         try:
-            deadlines = put_rows(batch, rows)
+            put_rows(batch, rows, deadlines)
         except NoRow as exc:
             raise Bug(f"{self.path}: the changelog's last value of {exc.key!r} before {position} is no row") from exc
         self._apply(batch, deadlines, Checkpoint(position, topic_id, written_at_ms))
 
     def due(self, now_ms: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return index entries up to *now_ms*, the earliest first, *limit* at most: due time and key."""
+        """Return what the index has up to *now_ms*, the earliest first, *limit* at most: due times and keys."""
         until = DUE + _INSTANT.pack(now_ms + 1)
         if self._due_from >= until:
             return []
+        instants, behind = self._instants(self._due_from, until, limit)
+        waiting = [instant for instant in instants if instant.keys]
+        self._seen = {instant.due_ms: instant for instant in waiting}
+        self._due_from = waiting[0].entries[0] if waiting else behind
+        self._over.update(entry for instant in instants if not instant.keys for entry in instant.entries)
+        if len(self._over) > _OVER_MAX:
+            self._delete_over()
+        return [(due_ms, key) for due_ms, keys, _ in waiting for key in sorted(keys)][:limit]
+
+    def deadlines(self) -> list[tuple[int, bytes]]:
+        """Return all that the index has, as `due` does, for who examines a store."""
+        instants, _ = self._instants(DUE, _END_OF_INDEX, NEVER)
+        return [(due_ms, key) for due_ms, keys, _ in instants for key in sorted(keys)]
+
+    def _instants(self, start: bytes, until: bytes, limit: int) -> tuple[list[_Instant], bytes]:
+        """Return the index from *start* on, with *limit* keys if there are as many, and where it goes on."""
+        instants: list[_Instant] = []
+        due, count = b"", 0
+        read = ReadOptions()
+        read.set_iterate_upper_bound(_END_OF_INDEX)
         with self._translated():
-            read = ReadOptions()
-            read.set_iterate_upper_bound(until)
-            found = list(map(_place_of, islice(self._scan(self._due_from, read), limit)))
-        self._due_from = found[0] if found else until
-        return [(_INSTANT.unpack_from(entry, 1)[0], entry[9:]) for entry in found]
+            cursors = self._scan(start, read)
+            try:
+                for entry, value in map(_whole_entry_of, cursors):
+                    if entry[1:9] != due:
+                        count += len(instants[-1].keys) if instants else 0
+                        if entry >= until or count >= limit:
+                            return instants, entry
+                        due = entry[1:9]
+                        instants.append(_Instant(_INSTANT.unpack(due)[0], set(), []))
+                    fold(instants[-1].keys, entry, value)
+                    instants[-1].entries.append(entry)
+            finally:
+                cursors.close()
+        return instants, _END_OF_INDEX
+
+    def _delete_over(self) -> None:
+        batch = WriteBatch(raw_mode=True)
+        self._put_over(batch)
+        with self._translated():
+            self._db.write(batch)
+        self._over.clear()
+
+    def _put_over(self, batch: WriteBatch) -> None:
+        for entry in sorted(self._over):
+            batch.delete(entry)
 
     @property
     def position(self) -> int:
@@ -229,7 +310,7 @@ class Partition:
         with self._read_from(_CHECKPOINT) as entries:
             # A partition that was never restored has no checkpoint, nor any row.
             _, checkpoint = next(entries, (b"", b""))
-            yield _decoded(checkpoint).position if checkpoint else 0, entries
+            yield _decoded(self.path, checkpoint)[0].position if checkpoint else 0, entries
 
     @contextlib.contextmanager
     def rows_after(self, key: bytes | None) -> Iterator[Iterator[tuple[bytes, bytes]]]:
@@ -307,29 +388,31 @@ class Partition:
 
     def _open(self) -> None:
         self._due_from = DUE
+        self._seen.clear()
+        self._over.clear()
+        self._writes = 0
         self._checkpoint = None
         with self._translated():
             self._db = Rdict(str(self.path), self._options.database)
             try:
                 self._db.set_write_options(self._options.write)
                 data = cast("bytes | None", self._db.get(_CHECKPOINT))
+                if data is not None:
+                    self._checkpoint, self._writes = _decoded(self.path, data)
             except Exception:
                 # Its lock would outlive this call, and nobody could open what is left.
                 self._db.close()
                 raise
-        if data is not None:
-            self._checkpoint = _decoded(data)
 
-    def _apply(self, batch: WriteBatch, deadlines: list[bytes], checkpoint: Checkpoint) -> None:
-        deadlines.sort()
-        for entry in deadlines:
-            batch.put(entry, b"")
-        batch.put(_CHECKPOINT, _encoded(checkpoint))
+    def _apply(self, batch: WriteBatch, deadlines: Deadlines, checkpoint: Checkpoint) -> None:
+        self._writes += 1
+        first = put_deadlines(batch, deadlines, _INSTANT.pack(self._writes))
+        batch.put(_CHECKPOINT, _encoded(checkpoint, self._writes))
         with self._translated():
             self._db.write(batch)
         self._checkpoint = checkpoint
-        if deadlines:
-            self._due_from = min(self._due_from, deadlines[0])
+        if first is not None:
+            self._due_from = min(self._due_from, first)
 
     def _scan(self, start: bytes, read: ReadOptions | None = None) -> Generator[RdictIter, None, None]:
         """
@@ -364,22 +447,24 @@ class Partition:
             raise error_of(self.path, str(exc)) from exc
 
 
-def _place_of(cursor: RdictIter) -> bytes:
-    return cast("bytes", cursor.key())
-
-
 def _entry_of(cursor: RdictIter) -> tuple[bytes, bytes]:
     return cursor.key()[1:], cursor.value()
 
 
-def _encoded(checkpoint: Checkpoint) -> bytes:
+def _whole_entry_of(cursor: RdictIter) -> tuple[bytes, bytes]:
+    return cursor.key(), cursor.value()
+
+
+def _encoded(checkpoint: Checkpoint, writes: int) -> bytes:
     position, topic_id, written_at_ms = checkpoint
-    return _NUMBERS.pack(position, written_at_ms) + topic_id.encode()
+    return _NUMBERS.pack(_FORMAT, position, written_at_ms, writes) + topic_id.encode()
 
 
-def _decoded(data: bytes) -> Checkpoint:
-    position, written_at_ms = _NUMBERS.unpack_from(data)
-    return Checkpoint(position, data[_NUMBERS.size :].decode(), written_at_ms)
+def _decoded(path: Path, data: bytes) -> tuple[Checkpoint, int]:
+    if data[0] != _FORMAT:
+        raise Corrupt(f"{path}: written in another format than this release's; it is wiped and restored")
+    _, position, written_at_ms, writes = _NUMBERS.unpack_from(data)
+    return Checkpoint(position, data[_NUMBERS.size :].decode(), written_at_ms), writes
 
 
 def error_of(path: Path, text: str) -> RejoinderError:

@@ -27,9 +27,8 @@ class Kept(NamedTuple):
         """See `StoreLike`."""
         return iter(self.rows.items())
 
-    def due(self, now_ms: int, limit: int) -> list[tuple[int, bytes]]:
+    def deadlines(self) -> list[tuple[int, bytes]]:
         """See `StoreLike`."""
-        del now_ms, limit
         return (
             [] if self.without_deadlines else [(int.from_bytes(row[1:9], "big"), key) for key, row in self.rows.items()]
         )

@@ -24,7 +24,6 @@ from tests.simulation.kernel import Life, World
 from tests.simulation.log import Headers, Place, Txn
 from tests.simulation.worker import INPUT_NAMES, PARTITIONS, POLICY, Worker, codec
 from topology.policy import DAY_MS
-from topology.state import NEVER_MS
 from topology.topics import PROCESSES_CHANGELOG
 
 
@@ -230,7 +229,7 @@ class Checker:
                     world.violation(f"{worker.name}: store {number} differs from the changelog in {differing}")
                 if log.committed(store.position, log.end):
                     world.violation(f"{worker.name}: store {number} has checkpoint {store.position} of {log.end}")
-                due = set(store.due(NEVER_MS - 1, 1_000))
+                due = set(store.deadlines())
                 if missing := {(state_codec.due_of(row), key) for key, row in rows.items()} - due:
                     world.violation(f"{worker.name}: store {number} has no deadline of {missing}")
 

@@ -23,6 +23,7 @@ from streams.services.email.ledger import Row
 from streams.services.email.notes import Note, Notes
 from streams.settings import InDoubt
 from streams.store.changelog import Bounds, Changelog
+from streams.store.changes import Deadlines
 from streams.store.partition import _CHECKPOINT, Checkpoint, Partition, _encoded
 from streams.transport.heartbeats import Heartbeats
 from streams.transport.member import TP, GroupOffsets, Polled
@@ -62,9 +63,9 @@ def _metadata_of_the_commit() -> Iterator[None]:
         yield
 
 
-def _checkpoint_first(self: Partition, batch: WriteBatch, deadlines: list[bytes], checkpoint: Checkpoint) -> None:
+def _checkpoint_first(self: Partition, batch: WriteBatch, deadlines: Deadlines, checkpoint: Checkpoint) -> None:
     first = WriteBatch(raw_mode=True)
-    first.put(_CHECKPOINT, _encoded(checkpoint))
+    first.put(_CHECKPOINT, _encoded(checkpoint, self._writes + 1))
     with self._translated():
         self._db.write(first)
     _apply(self, batch, deadlines, checkpoint)

@@ -38,7 +38,7 @@ def test_store_of_a_release_is_read_and_gone_on_with(archive: Path, tmp_path: Pa
     assert expected == dict(partition.items())
     assert Checkpoint(len(expected), TOPIC_ID, WRITTEN_MS) == partition.checkpoint()
     waiting = sorted((due_of(row), key) for key, row in expected.items() if due_of(row) < NEVER)
-    assert waiting == partition.due(NEVER - 1, 1_000)
+    assert waiting == partition.due(NEVER - 1, 1_000) == partition.deadlines()
     for key, row in expected.items():
         assert state_codec.encode(state_codec.decode(key.decode(), row), due_of(row))
     changed = expected | {b"order-00": expected[b"order-01"]}

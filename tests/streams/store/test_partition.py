@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 
 from streams.batch import RowChange
 from streams.errors import Bug, Corrupt, Unavailable
-from streams.store.changes import NEVER
+from streams.store.changes import DUE, NEVER, SET
 from streams.store.options import StoreOptions
-from streams.store.partition import Checkpoint, Partition, due_of, error_of
+from streams.store.partition import _CHECKPOINT, Checkpoint, Partition, due_of, error_of
 
 TOPIC_ID = "1gaSPGjKSqe/k7PgJYNw6w"
 CHILD_S_MAX = 30
@@ -114,6 +115,92 @@ def test_spent_entry_is_gone_unless_its_row_is_due_again_then(partition: Partiti
     partition.write(again, 6, 100, fired)
 
     assert [(100, b"again"), (100, b"same"), (500, b"stale")] == partition.due(500, 10)
+
+
+def test_deadlines_of_one_instant_are_one_entry(partition: Partition) -> None:
+    """What a batch sets and takes back costs an entry for each instant, however many rows there are."""
+    keys = [b"%03d" % number for number in range(500)]
+    partition.write([RowChange(key, None, row(700)) for key in keys], 500, 10)
+    assert 500 + 1 + 1 == partition.figures().entries - 1, "rows, the instant, and the checkpoint twice"
+    partition.write([RowChange(key, row(700), row(900)) for key in keys[:400]], 900, 20)
+
+    assert [(700, key) for key in keys[400:]] + [(900, key) for key in keys[:400]] == partition.deadlines()
+    assert [(700, b"400"), (700, b"401")] == partition.due(1_000, 2)
+
+
+def test_spent_part_of_an_instant_leaves_the_rest(path: Path) -> None:
+    """More rows may be due at an instant than a transaction takes."""
+    partition = restored(path)
+    partition.write([RowChange(key, None, row(100)) for key in (b"a", b"b", b"c", b"d")], 4, 10)
+    for first, last in ((b"a", b"b"), (b"c", b"d")):
+        fired = partition.due(100, 2)
+        assert [(100, first), (100, last)] == fired
+        partition.write([RowChange(first, row(100), row(300)), RowChange(last, row(100), None)], 6, 100, fired)
+    assert [] == partition.due(299, 2)
+    assert [(300, b"a"), (300, b"c")] == partition.due(300, 2) == partition.deadlines()
+    partition.close()
+
+    again = restored(path)
+    assert [(300, b"a"), (300, b"c")] == again.due(300, 9)
+    again.close()
+
+
+def test_spent_part_may_be_due_at_the_same_instant_again(partition: Partition) -> None:
+    """What a batch sets counts after what it takes back."""
+    partition.write([RowChange(key, None, row(100)) for key in (b"a", b"b")], 2, 10)
+    fired = partition.due(100, 1)
+    partition.write([RowChange(b"a", row(100), row(100, b"again"))], 3, 100, fired)
+    assert [(100, b"a"), (100, b"b")] == partition.due(100, 9)
+
+
+def test_look_reads_no_more_of_the_index_than_it_returns(partition: Partition) -> None:
+    """A worker that was away for days finds a long index."""
+    for instant in range(100, 200):
+        partition.write([RowChange(b"%d" % instant, None, row(instant))], 1, 10)
+    assert 3 == len(partition.due(1_000, 3)) == len(partition._seen)
+
+
+def test_instants_of_which_nothing_is_left_are_deleted(path: Path) -> None:
+    """Or the index would grow for ever, by what never fires."""
+    partition = restored(path)
+    for instant in range(100, 700):
+        partition.write([RowChange(b"a", None, row(instant))], 1, 10)
+        partition.write([RowChange(b"a", row(instant), None)], 2, 10)
+    assert [] == partition.due(99, 10)
+    assert [] == partition.due(10_000, 10)
+    partition.write([RowChange(b"b", None, row(20_000))], 3, 10_000)
+    partition.close()
+
+    again = restored(path)
+    assert [(20_000, b"b")] == again.deadlines()
+    with again._translated():
+        entries = [cursor.key()[:1] for cursor in again._scan(DUE)]
+    assert [b"d", b"m", b"o"] == entries
+    again.close()
+
+
+def test_store_in_another_format_is_opened_empty(path: Path) -> None:
+    """Its rows could be read, but not their deadlines: it is restored."""
+    partition = restored(path)
+    partition.write([RowChange(b"a", None, row(100))], 7, 10)
+    partition._db.put(_CHECKPOINT, bytes(16) + TOPIC_ID.encode())
+    partition.close()
+
+    opened = Partition.open(path, StoreOptions(16))
+    assert None is opened.checkpoint()
+    assert [] == list(opened.items())
+    opened.close()
+
+
+def test_index_entry_that_cannot_be_read_is_corrupt(partition: Partition) -> None:
+    """And it doesn't keep the files locked."""
+    partition.write([RowChange(b"a", None, row(100))], 7, 10)
+    partition._db.put(DUE + (50).to_bytes(8, "big") + bytes(8) + SET, b"no")
+    with pytest.raises(Corrupt, match="restored from its changelog") as caught:
+        partition.due(100, 10)
+    partition.wipe()
+    assert [] == partition.due(100, 10)
+    assert caught.value.__cause__
 
 
 def test_load_keeps_the_last_value_of_each_key(partition: Partition) -> None:
@@ -233,7 +320,7 @@ import resource, signal, sys
 from pathlib import Path
 from streams.batch import RowChange
 from streams.errors import Unavailable
-from streams.store.changes import NEVER
+from streams.store.changes import DUE, NEVER, SET
 from streams.store.options import StoreOptions
 from streams.store.partition import Partition
 partition = Partition.open(Path(sys.argv[1]), StoreOptions(16))
@@ -330,34 +417,62 @@ def test_memory_of_many_partitions_stays_near_the_budget(tmp_path: Path) -> None
         partition.close()
 
 
-_KEYS = st.sampled_from([b"a", b"b", b"c", b"d"])
+_KEYS = st.sampled_from([b"", b"a", b"bb", b"ccc"])
 _DUES = st.integers(0, 50) | st.just(NEVER)
-_BATCHES = st.lists(st.dictionaries(_KEYS, st.none() | _DUES), max_size=12)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=_BATCHES, looks=st.lists(st.integers(0, 60), min_size=12, max_size=12), reopen=st.integers(0, 12))
-def test_index_is_what_the_rows_say(
-    batches: list[dict[bytes, int | None]], looks: list[int], reopen: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """After any batches, looks and a restart, the deadlines up to any instant are those of the rows."""
+class Step(NamedTuple):
+    """A batch: what it does with the first *fires* keys that are due, with others, and how far the clock goes on."""
+
+    changes: dict[bytes, int | None]
+    fires: int
+    passes_ms: int
+    reopens: bool
+
+
+_STEPS = st.lists(
+    st.builds(
+        Step,
+        st.dictionaries(_KEYS, st.none() | _DUES),
+        st.integers(0, 3),
+        st.integers(0, 15),
+        st.booleans(),
+    ),
+    max_size=16,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=_STEPS)
+def test_index_is_what_the_rows_say(steps: list[Step], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """After any batches, some of them fired by deadlines, and restarts, the index has the rows' deadlines."""
     path = tmp_path_factory.mktemp("model") / "0"
     partition = restored(path)
     model: dict[bytes, int] = {}
-    for number, (changes, look) in enumerate(zip(batches, looks, strict=False)):
+    now_ms = 0
+    for number, step in enumerate(steps):
+        now_ms += step.passes_ms
+        fired = partition.due(now_ms, step.fires) if step.fires else []
+        assert fired == sorted((due, key) for key, due in model.items() if due <= now_ms)[: step.fires]
+        # A row that was due and isn't changed would be due for ever: it has no entry any more.
+        after = model | {key: now_ms + 7 for _, key in fired} | step.changes
         partition.write(
             [
-                RowChange(key, row(model[key]) if key in model else None, None if due is None else row(due))
-                for key, due in changes.items()
+                RowChange(
+                    key, row(model[key]) if key in model else None, None if due is None else row(due, b"%d" % number)
+                )
+                for key, due in after.items()
+                if key in step.changes or (key in model and model[key] != due)
             ],
             number,
-            number,
+            now_ms,
+            fired,
         )
-        model |= {key: due for key, due in changes.items() if due is not None}
-        for key in [key for key, due in changes.items() if due is None]:
-            model.pop(key, None)
-        if number == reopen:
+        model = {key: due for key, due in after.items() if due is not None}
+        if step.reopens:
             partition.close()
             partition = restored(path)
-        assert sorted((due, key) for key, due in model.items() if due <= look) == partition.due(look, 100)
+        expected = sorted((due, key) for key, due in model.items() if due != NEVER)
+        assert expected == partition.deadlines()
+        assert [entry for entry in expected if entry[0] <= now_ms] == partition.due(now_ms, 100)
     partition.close()
