@@ -37,7 +37,7 @@ TOPIC = "changelog"
 
 
 def fill(config: dict[str, str | int | float | bool], records: int, partitions: int) -> None:
-    """Produce *records* rows of different keys, in transactions as a worker does; half of a row can be compressed."""
+    """Produce *records* rows of different keys, a transaction at one instant, as a worker does; half can be compressed."""
     admin = AdminClient(config)
     topic = NewTopic(TOPIC, partitions, 1, config={"cleanup.policy": "compact"})
     admin.create_topics([topic])[TOPIC].result(WAIT_S)
@@ -48,7 +48,7 @@ def fill(config: dict[str, str | int | float | bool], records: int, partitions: 
     for begin in range(0, records, BATCH_RECORDS):
         producer.begin_transaction()
         for number in range(begin, min(begin + BATCH_RECORDS, records)):
-            row = b"\x01" + (now_ms + number).to_bytes(8, "big") + filler + os.urandom(ROW_BYTES - 9 - len(filler))
+            row = b"\x01" + (now_ms + begin).to_bytes(8, "big") + filler + os.urandom(ROW_BYTES - 9 - len(filler))
             producer.produce(TOPIC, key=uuid.uuid4().bytes, value=row, partition=number % partitions)
             producer.poll(0)
         producer.commit_transaction(WAIT_S)

@@ -2,8 +2,8 @@
 What a committed batch changes in a partition's database, as entries of a write batch.
 
     o KEY                 the row; its bytes 1 to 8 are its due time
-    d DUE_MS WRITE 0      keys of rows that aren't due then any more
-    d DUE_MS WRITE 1      keys of rows that are due then
+    d DUE_MS WRITE 0      keys of rows that aren't due then any more; 1: one key, alone
+    d DUE_MS WRITE 2      keys of rows that are due then; 3: one key, alone
 
 A batch is decided at one instant, so most of the deadlines that it sets are the same few instants, and most of those
 that it takes back were set by a few batches: an entry for all keys of an instant costs a twentieth of one for each.
@@ -26,9 +26,11 @@ NEVER: Final = 2**63 - 1
 NEVER_BYTES: Final = NEVER.to_bytes(8, "big")
 ROW_BYTES_MIN: Final = 9
 
-OVER: Final = b"\0"
-SET: Final = b"\1"
+_OVER: Final = b"\0"
+_OVER_ONE: Final = b"\1"
+_SET: Final = b"\2"
 """After those that are over: a batch may take a deadline back and set the same again."""
+_SET_ONE: Final = b"\3"
 
 _key_of: Final = itemgetter(0)
 
@@ -117,19 +119,31 @@ def put_deadlines(batch: Any, deadlines: Deadlines, write: bytes) -> bytes | Non
 
     *write*: the write's number, 8 bytes; no other has it, and later ones have greater ones.
     """
-    for due, keys in deadlines.over.items():
-        batch.put(DUE + due + write + OVER, _joined(keys))
-    for due, keys in deadlines.set.items():
-        batch.put(DUE + due + write + SET, _joined(keys))
+    for by_due, one, several in (
+        (deadlines.over, write + _OVER_ONE, write + _OVER),
+        (deadlines.set, write + _SET_ONE, write + _SET),
+    ):
+        # In order, as the rows.
+        for due in sorted(by_due):
+            keys = by_due[due]
+            if len(keys) == 1:
+                batch.put(DUE + due + one, keys[0])
+            else:
+                batch.put(DUE + due + several, _joined(keys))
     return DUE + min(deadlines.set) if deadlines.set else None
 
 
 def fold(keys: set[bytes], entry: bytes, value: bytes) -> None:
     """Have *keys*, those that are due at some instant by all earlier entries of it, follow its next one."""
-    if entry[-1:] == SET:
+    what = entry[-1:]
+    if what == _SET:
         keys.update(_split(value))
-    else:
+    elif what == _OVER:
         keys.difference_update(_split(value))
+    elif what == _SET_ONE:
+        keys.add(value)
+    else:
+        keys.discard(value)
 
 
 def _joined(keys: list[bytes]) -> bytes:

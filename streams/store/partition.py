@@ -4,7 +4,7 @@ One partition number's rows: a RocksDB with the rows, their deadlines and the ch
 All three live in one column family, told apart by a prefix, and change in one write batch:
 
     o KEY                 the row; its bytes 1 to 8 are its due time
-    d DUE_MS WRITE 0|1    the deadline index, ordered by time: keys of rows that aren't due then any more, or that are;
+    d DUE_MS WRITE ...    the deadline index, ordered by time: keys of rows that aren't due then any more, or that are;
                           of several entries about a key the last write's counts; a hint, checked when it fires
     m checkpoint          the changelog position that the rows reflect
 

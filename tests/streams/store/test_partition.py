@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from streams.batch import RowChange
 from streams.errors import Bug, Corrupt, Unavailable
-from streams.store.changes import DUE, NEVER, SET
+from streams.store.changes import _SET, DUE, NEVER
 from streams.store.options import StoreOptions
 from streams.store.partition import _CHECKPOINT, Checkpoint, Partition, due_of, error_of
 
@@ -145,12 +145,14 @@ def test_spent_part_of_an_instant_leaves_the_rest(path: Path) -> None:
     again.close()
 
 
-def test_spent_part_may_be_due_at_the_same_instant_again(partition: Partition) -> None:
+@pytest.mark.parametrize("spent", [1, 2])
+def test_spent_part_may_be_due_at_the_same_instant_again(spent: int, partition: Partition) -> None:
     """What a batch sets counts after what it takes back."""
-    partition.write([RowChange(key, None, row(100)) for key in (b"a", b"b")], 2, 10)
-    fired = partition.due(100, 1)
-    partition.write([RowChange(b"a", row(100), row(100, b"again"))], 3, 100, fired)
-    assert [(100, b"a"), (100, b"b")] == partition.due(100, 9)
+    keys = [b"a", b"b", b"c"]
+    partition.write([RowChange(key, None, row(100)) for key in keys], 3, 10)
+    fired = partition.due(100, spent)
+    partition.write([RowChange(key, row(100), row(100, b"again")) for key in keys[:spent]], 5, 100, fired)
+    assert [(100, key) for key in keys] == partition.due(100, 9)
 
 
 def test_look_reads_no_more_of_the_index_than_it_returns(partition: Partition) -> None:
@@ -195,7 +197,7 @@ def test_store_in_another_format_is_opened_empty(path: Path) -> None:
 def test_index_entry_that_cannot_be_read_is_corrupt(partition: Partition) -> None:
     """And it doesn't keep the files locked."""
     partition.write([RowChange(b"a", None, row(100))], 7, 10)
-    partition._db.put(DUE + (50).to_bytes(8, "big") + bytes(8) + SET, b"no")
+    partition._db.put(DUE + (50).to_bytes(8, "big") + bytes(8) + _SET, b"no")
     with pytest.raises(Corrupt, match="restored from its changelog") as caught:
         partition.due(100, 10)
     partition.wipe()
@@ -320,7 +322,7 @@ import resource, signal, sys
 from pathlib import Path
 from streams.batch import RowChange
 from streams.errors import Unavailable
-from streams.store.changes import DUE, NEVER, SET
+from streams.store.changes import _SET, DUE, NEVER
 from streams.store.options import StoreOptions
 from streams.store.partition import Partition
 partition = Partition.open(Path(sys.argv[1]), StoreOptions(16))
