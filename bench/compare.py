@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import report
-from bench.machine import machine, versions
+from bench.machine import compile_bytecode, machine, versions
 from bench.sections.joins import joins, peers, tuning
 from bench.sections.latency import latency, scaling
 from bench.sections.restore import restore
@@ -117,6 +117,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.load:
         results = merged([json.loads(path.read_text(encoding="utf-8")) for path in options.load])
     else:
+        if not options.tiny:
+            compile_bytecode()
         results = run(options.only or USUAL, sizes_of(options))
     if options.save:
         options.save.write_text(json.dumps(results, indent=1), encoding="utf-8")

@@ -37,7 +37,7 @@ TOPIC = "changelog"
 
 
 def fill(config: dict[str, str | int | float | bool], records: int, partitions: int) -> None:
-    """Produce *records* rows of different keys, a transaction at one instant, as a worker does; half can be compressed."""
+    """Produce *records* rows of different keys, a transaction an instant as a worker does; half can be compressed."""
     admin = AdminClient(config)
     topic = NewTopic(TOPIC, partitions, 1, config={"cleanup.policy": "compact"})
     admin.create_topics([topic])[TOPIC].result(WAIT_S)

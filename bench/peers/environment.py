@@ -62,7 +62,10 @@ def peers_python() -> Path:
     uv = os.environ.get("UV", "uv")
     for command in (
         [uv, "venv", "--quiet", "--clear", str(home)],
-        [uv, "pip", "install", "--quiet", "--require-hashes", "--python", str(python), "-r", str(_REQUIREMENTS)],
+        [
+            *(uv, "pip", "install", "--quiet", "--require-hashes", "--compile-bytecode"),
+            *("--python", str(python), "-r", str(_REQUIREMENTS)),
+        ],
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)  # noqa: S603
         assert done.returncode == 0, f"the peers' environment can't be made\n{done.stdout}{done.stderr}"

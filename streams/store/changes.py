@@ -38,10 +38,10 @@ _key_of: Final = itemgetter(0)
 class Deadlines:
     """Keys by due time: those that are due then, and those that aren't any more."""
 
-    __slots__ = ("over", "set")
+    __slots__ = ("due", "over")
 
     def __init__(self) -> None:
-        self.set: dict[bytes, list[bytes]] = {}
+        self.due: dict[bytes, list[bytes]] = {}
         self.over: dict[bytes, list[bytes]] = {}
 
     def take_back(self, due: bytes, key: bytes) -> None:
@@ -77,7 +77,7 @@ def put_changes(batch: Any, changes: Iterable[RowChange], fired: set[bytes], dea
             deadlines.take_back(was, key)
         if due != NEVER_BYTES:
             if due != last:
-                last, keys = due, deadlines.set.setdefault(due, [])
+                last, keys = due, deadlines.due.setdefault(due, [])
             keys.append(key)
 
 
@@ -109,7 +109,7 @@ def put_rows(batch: Any, rows: Iterable[tuple[bytes, bytes | None]], deadlines: 
         due = value[1:9]
         if due != NEVER_BYTES:
             if due != last:
-                last, keys = due, deadlines.set.setdefault(due, [])
+                last, keys = due, deadlines.due.setdefault(due, [])
             keys.append(key)
 
 
@@ -121,7 +121,7 @@ def put_deadlines(batch: Any, deadlines: Deadlines, write: bytes) -> bytes | Non
     """
     for by_due, one, several in (
         (deadlines.over, write + _OVER_ONE, write + _OVER),
-        (deadlines.set, write + _SET_ONE, write + _SET),
+        (deadlines.due, write + _SET_ONE, write + _SET),
     ):
         # In order, as the rows.
         for due in sorted(by_due):
@@ -130,7 +130,7 @@ def put_deadlines(batch: Any, deadlines: Deadlines, write: bytes) -> bytes | Non
                 batch.put(DUE + due + one, keys[0])
             else:
                 batch.put(DUE + due + several, _joined(keys))
-    return DUE + min(deadlines.set) if deadlines.set else None
+    return DUE + min(deadlines.due) if deadlines.due else None
 
 
 def fold(keys: set[bytes], entry: bytes, value: bytes) -> None:
