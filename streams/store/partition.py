@@ -49,6 +49,8 @@ _CHECKPOINT: Final = b"mcheckpoint"
 _END_OF_INDEX: Final = b"e"
 _OVER_MAX: Final = 1_000
 """Index entries of the past that wait for a write to go with."""
+_LOOK_MAX: Final = 10_000
+"""Index entries of one look: a worker that was away for a week finds millions of which nothing is left."""
 
 log = structlog.get_logger(__name__)
 
@@ -234,11 +236,15 @@ class Partition:
         self._apply(batch, deadlines, Checkpoint(position, topic_id, written_at_ms))
 
     def due(self, now_ms: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return what the index has up to *now_ms*, the earliest first, *limit* at most: due times and keys."""
+        """
+        Return what the index has up to *now_ms*, the earliest first, *limit* at most: due times and keys.
+
+        After a long time without a look they may be fewer than there are, or none; the next looks go on from there.
+        """
         until = DUE + _INSTANT.pack(now_ms + 1)
         if self._due_from >= until:
             return []
-        instants, behind = self._instants(self._due_from, until, limit)
+        instants, behind = self._instants(self._due_from, until, limit, _LOOK_MAX)
         waiting = [instant for instant in instants if instant.keys]
         self._seen = {instant.due_ms: instant for instant in waiting}
         self._due_from = waiting[0].entries[0] if waiting else behind
@@ -249,13 +255,13 @@ class Partition:
 
     def deadlines(self) -> list[tuple[int, bytes]]:
         """Return all that the index has, as `due` does, for who examines a store."""
-        instants, _ = self._instants(DUE, _END_OF_INDEX, NEVER)
+        instants, _ = self._instants(DUE, _END_OF_INDEX, NEVER, NEVER)
         return [(due_ms, key) for due_ms, keys, _ in instants for key in sorted(keys)]
 
-    def _instants(self, start: bytes, until: bytes, limit: int) -> tuple[list[_Instant], bytes]:
-        """Return the index from *start* on, with *limit* keys if there are as many, and where it goes on."""
+    def _instants(self, start: bytes, until: bytes, keys_max: int, entries_max: int) -> tuple[list[_Instant], bytes]:
+        """Return the index from *start* on, to the instant that reaches one of the bounds, and where it goes on."""
         instants: list[_Instant] = []
-        due, count = b"", 0
+        due, keys, entries = b"", 0, 0
         read = ReadOptions()
         read.set_iterate_upper_bound(_END_OF_INDEX)
         with self._translated():
@@ -263,8 +269,10 @@ class Partition:
             try:
                 for entry, value in map(_whole_entry_of, cursors):
                     if entry[1:9] != due:
-                        count += len(instants[-1].keys) if instants else 0
-                        if entry >= until or count >= limit:
+                        if instants:
+                            keys += len(instants[-1].keys)
+                            entries += len(instants[-1].entries)
+                        if entry >= until or keys >= keys_max or entries >= entries_max:
                             return instants, entry
                         due = entry[1:9]
                         instants.append(_Instant(_INSTANT.unpack(due)[0], set(), []))

@@ -162,6 +162,23 @@ def test_look_reads_no_more_of_the_index_than_it_returns(partition: Partition) -
     assert 3 == len(partition.due(1_000, 3)) == len(partition._seen)
 
 
+def test_long_index_of_which_nothing_is_left_is_looked_through_in_parts(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a week without a look there may be millions of entries; what is due behind them is found all the same."""
+    monkeypatch.setattr("streams.store.partition._LOOK_MAX", 10)
+    for instant in range(100, 130):
+        partition.write([RowChange(b"a", None, row(instant))], 1, 10)
+        partition.write([RowChange(b"a", row(instant), None)], 2, 10)
+    partition.write([RowChange(key, None, row(500)) for key in (b"b", b"c")], 3, 10)
+    looks = [partition.due(1_000, 10) for _ in range(7)]
+    assert looks == [[]] * 6 + [[(500, b"b"), (500, b"c")]]
+    assert looks[-1] == partition.due(1_000, 10)
+    partition.write([], 4, 1_000, looks[-1])
+    assert [] == partition.deadlines() == partition.due(1_000, 10)
+    assert 3 == len(list(partition._scan(DUE))), "the checkpoint and two rows"
+
+
 def test_instants_of_which_nothing_is_left_are_deleted(path: Path) -> None:
     """Or the index would grow for ever, by what never fires."""
     partition = restored(path)
