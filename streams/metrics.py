@@ -112,7 +112,7 @@ RESTORE_RATE: Final = _scraped(
 RESTORE_FAILING: Final = _scraped(
     "rejoinder_restore_failing", "0 or 1", "Whether its restore fails at the moment; it is tried again.", "partition"
 )
-STORE_ENTRIES: Final = _scraped("rejoinder_store_entries", "entries", "Rows and deadlines, about.", "partition")
+STORE_ENTRIES: Final = _scraped("rejoinder_store_entries", "entries", "Rows and index entries, about.", "partition")
 STORE_DISK: Final = _scraped("rejoinder_store_disk_bytes", "bytes", "RocksDB's files.", "partition")
 STORE_BUFFER: Final = _scraped("rejoinder_store_buffer_bytes", "bytes", "RocksDB's write buffers.", "partition")
 STORE_MEMORY: Final = _scraped(

@@ -30,8 +30,8 @@ class Work(NamedTuple):
     """
     One partition number's part of a transaction.
 
-    *positions*: of every input that is to be committed, the next offset to read. *spent*: deadline index entries that
-    fired. *store* is None where the application has no table.
+    *positions*: of every input that is to be committed, the next offset to read. *spent*: deadlines that fired. *store*
+    is None where the application has no table.
     """
 
     batch: Batch

@@ -102,7 +102,7 @@ class Task:
         due_ms: int | None = None,
     ) -> Work:
         """
-        Run *decide* over *records* and the keys of the *due* index entries, those due by *due_ms* (None: *now_ms*).
+        Run *decide* over *records* and the keys of the *due* deadlines, those due by *due_ms* (None: *now_ms*).
 
         Raises:
             Unavailable: somebody whom *decide* asked doesn't answer.

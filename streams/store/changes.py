@@ -1,5 +1,5 @@
 """
-What a committed batch changes in a partition's database, as entries of a write batch.
+What a committed batch or a part of the changelog changes in a partition's database, as entries of a write batch.
 
     o KEY                 the row; its bytes 1 to 8 are its due time
     d DUE_MS WRITE 0      keys of rows that aren't due then any more; 1: one key, alone
@@ -57,6 +57,9 @@ def put_changes(batch: Any, changes: Iterable[RowChange], fired: set[bytes], dea
     Put *changes* into the write *batch*, and what becomes of their deadlines into *deadlines*.
 
     *fired*: due times and keys, joined, that have been taken back already.
+
+    Raises:
+        NoRow: a new row is none; the batch is of no use any more.
     """
     put, delete = batch.put, batch.delete
     last, keys = NEVER_BYTES, []
@@ -66,6 +69,8 @@ def put_changes(batch: Any, changes: Iterable[RowChange], fired: set[bytes], dea
             delete(ROW + key)
             due = NEVER_BYTES
         else:
+            if len(new) < ROW_BYTES_MIN:
+                raise NoRow(key)
             put(ROW + key, new)
             due = new[1:9]
         was = NEVER_BYTES if old is None else old[1:9]
@@ -115,9 +120,10 @@ def put_rows(batch: Any, rows: Iterable[tuple[bytes, bytes | None]], deadlines: 
 
 def put_deadlines(batch: Any, deadlines: Deadlines, write: bytes) -> bytes | None:
     """
-    Put *deadlines* into the write *batch*; return the first entry of what is due then, None if nothing is.
+    Put *deadlines* into the write *batch*; return where in the index the earliest lies that is set, None if none is.
 
-    *write*: the write's number, 8 bytes; no other has it, and later ones have greater ones.
+    *write*: the write's number, 8 bytes: greater than those of all entries there are. It is kept with the checkpoint,
+    so after a kill a number comes again only if the entries that had it were lost.
     """
     for by_due, one, several in (
         (deadlines.over, write + _OVER_ONE, write + _OVER),

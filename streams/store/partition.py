@@ -5,7 +5,8 @@ All three live in one column family, told apart by a prefix, and change in one w
 
     o KEY                 the row; its bytes 1 to 8 are its due time
     d DUE_MS WRITE ...    the deadline index, ordered by time: keys of rows that aren't due then any more, or that are;
-                          of several entries about a key the last write's counts; a hint, checked when it fires
+                          of several entries about a key the last write's counts, and what it sets after what it takes
+                          back; a hint, checked when it fires. They stay until their instant has passed
     m checkpoint          the changelog position that the rows reflect
 
 Why one family: the write-ahead log is off, so what survives a kill is what was flushed. A write batch is never split
@@ -47,10 +48,10 @@ from streams.store.options import StoreOptions
 
 _CHECKPOINT: Final = b"mcheckpoint"
 _END_OF_INDEX: Final = b"e"
-_OVER_MAX: Final = 1_000
+_DEAD_MAX: Final = 1_000
 """Index entries of the past that wait for a write to go with."""
-_LOOK_MAX: Final = 10_000
-"""Index entries of one look: a worker that was away for a week finds millions of which nothing is left."""
+_LOOK_BYTES_MAX: Final = 1 << 20
+"""What one look reads of the index: a worker that was away for a week finds much of which nothing is left."""
 
 log = structlog.get_logger(__name__)
 
@@ -118,10 +119,12 @@ class Partition:
         self._options = options
         self._due_from = DUE
         """Nothing is due before this key, so a look that finds nothing costs nothing."""
+        self._found: list[tuple[int, bytes]] = []
+        """What the last look returned, unless something was written since."""
         self._seen: dict[int, _Instant] = {}
-        """What the last look found, by due time."""
-        self._over: set[bytes] = set()
-        """Index entries of instants of which nothing is left, to be deleted."""
+        """What the last look that read anything found, by due time; later entries of these instants aren't in it."""
+        self._dead: set[bytes] = set()
+        """Index entries of instants of which nothing is left, to be deleted with the next write."""
         self._writes = 0
         self._checkpoint: Checkpoint | None = None
         self._reading = threading.Condition()
@@ -183,8 +186,8 @@ class Partition:
             changes: At most one of each key; ``old`` is the row as it is now.
             position: The next changelog offset after the batch's.
             now_ms: The partition's clock in that batch, Unix milliseconds.
-            spent: What `due` returned and this batch has dealt with. (Such an entry may be one that a restore left
-                behind; a row that isn't due then needs no change.)
+            spent: What `due` returned and this batch has dealt with. (It may be what a restore left behind; a row that
+                isn't due then needs no change.)
 
         Raises:
             Bug: the partition was never restored, or a row is too short.
@@ -193,10 +196,14 @@ class Partition:
             raise Bug(f"{self.path}: written before it was restored; a partition comes from the Restorer")
         batch, deadlines = WriteBatch(raw_mode=True), Deadlines()
         fired = self._take_back(batch, deadlines, spent)
-        put_changes(batch, changes, fired, deadlines)
+        try:
+            put_changes(batch, changes, fired, deadlines)
+        except NoRow as exc:
+            raise Bug(f"{self.path}: what is to be written of {exc.key!r} is no row") from exc
+        self._put_dead(batch)
         checkpoint = self._checkpoint._replace(position=position, written_at_ms=now_ms)
         self._apply(batch, deadlines, checkpoint)
-        self._over.clear()
+        self._dead.clear()
 
     def _take_back(self, batch: WriteBatch, deadlines: Deadlines, spent: Iterable[tuple[int, bytes]]) -> set[bytes]:
         """Take *spent* out of the index; return due times and keys, joined."""
@@ -205,10 +212,11 @@ class Partition:
             fired[due_ms].add(key)
         for due_ms, keys in fired.items():
             if (seen := self._seen.get(due_ms)) and seen.keys <= keys:
-                self._over.update(seen.entries)
+                # Not by way of what is dead: should this batch not be written, they aren't.
+                for entry in seen.entries:
+                    batch.delete(entry)
             else:
                 deadlines.over[_INSTANT.pack(due_ms)] = list(keys)
-        self._put_over(batch)
         return {_INSTANT.pack(due_ms) + key for due_ms, keys in fired.items() for key in keys}
 
     def load(
@@ -239,29 +247,32 @@ class Partition:
         """
         Return what the index has up to *now_ms*, the earliest first, *limit* at most: due times and keys.
 
-        After a long time without a look they may be fewer than there are, or none; the next looks go on from there.
+        After a long time without a look they may be fewer than there are, or none; the next looks find more.
         """
         until = DUE + _INSTANT.pack(now_ms + 1)
         if self._due_from >= until:
             return []
-        instants, behind = self._instants(self._due_from, until, limit, _LOOK_MAX)
+        if 0 < limit <= len(self._found) and self._found[limit - 1][0] <= now_ms:
+            return self._found[:limit]
+        instants, behind = self._instants(self._due_from, until, limit, _LOOK_BYTES_MAX)
         waiting = [instant for instant in instants if instant.keys]
         self._seen = {instant.due_ms: instant for instant in waiting}
         self._due_from = waiting[0].entries[0] if waiting else behind
-        self._over.update(entry for instant in instants if not instant.keys for entry in instant.entries)
-        if len(self._over) > _OVER_MAX:
-            self._delete_over()
-        return [(due_ms, key) for due_ms, keys, _ in waiting for key in sorted(keys)][:limit]
+        self._dead.update(entry for instant in instants if not instant.keys for entry in instant.entries)
+        if len(self._dead) > _DEAD_MAX:
+            self._delete_dead()
+        self._found = [(due_ms, key) for due_ms, keys, _ in waiting for key in sorted(keys)][:limit]
+        return self._found[:]
 
     def deadlines(self) -> list[tuple[int, bytes]]:
         """Return all that the index has, as `due` does, for who examines a store."""
         instants, _ = self._instants(DUE, _END_OF_INDEX, NEVER, NEVER)
         return [(due_ms, key) for due_ms, keys, _ in instants for key in sorted(keys)]
 
-    def _instants(self, start: bytes, until: bytes, keys_max: int, entries_max: int) -> tuple[list[_Instant], bytes]:
+    def _instants(self, start: bytes, until: bytes, keys_max: int, bytes_max: int) -> tuple[list[_Instant], bytes]:
         """Return the index from *start* on, to the instant that reaches one of the bounds, and where it goes on."""
         instants: list[_Instant] = []
-        due, keys, entries = b"", 0, 0
+        due, keys, size = b"", 0, 0
         read = ReadOptions()
         read.set_iterate_upper_bound(_END_OF_INDEX)
         with self._translated():
@@ -271,26 +282,26 @@ class Partition:
                     if entry[1:9] != due:
                         if instants:
                             keys += len(instants[-1].keys)
-                            entries += len(instants[-1].entries)
-                        if entry >= until or keys >= keys_max or entries >= entries_max:
+                        if entry >= until or keys >= keys_max or size >= bytes_max:
                             return instants, entry
                         due = entry[1:9]
                         instants.append(_Instant(_INSTANT.unpack(due)[0], set(), []))
                     fold(instants[-1].keys, entry, value)
                     instants[-1].entries.append(entry)
+                    size += len(entry) + len(value)
             finally:
                 cursors.close()
         return instants, _END_OF_INDEX
 
-    def _delete_over(self) -> None:
+    def _delete_dead(self) -> None:
         batch = WriteBatch(raw_mode=True)
-        self._put_over(batch)
+        self._put_dead(batch)
         with self._translated():
             self._db.write(batch)
-        self._over.clear()
+        self._dead.clear()
 
-    def _put_over(self, batch: WriteBatch) -> None:
-        for entry in sorted(self._over):
+    def _put_dead(self, batch: WriteBatch) -> None:
+        for entry in sorted(self._dead):
             batch.delete(entry)
 
     @property
@@ -396,8 +407,9 @@ class Partition:
 
     def _open(self) -> None:
         self._due_from = DUE
+        self._found.clear()
         self._seen.clear()
-        self._over.clear()
+        self._dead.clear()
         self._writes = 0
         self._checkpoint = None
         with self._translated():
@@ -414,13 +426,14 @@ class Partition:
 
     def _apply(self, batch: WriteBatch, deadlines: Deadlines, checkpoint: Checkpoint) -> None:
         self._writes += 1
-        first = put_deadlines(batch, deadlines, _INSTANT.pack(self._writes))
+        earliest = put_deadlines(batch, deadlines, _INSTANT.pack(self._writes))
         batch.put(_CHECKPOINT, _encoded(checkpoint, self._writes))
         with self._translated():
             self._db.write(batch)
         self._checkpoint = checkpoint
-        if first is not None:
-            self._due_from = min(self._due_from, first)
+        self._found.clear()
+        if earliest is not None:
+            self._due_from = min(self._due_from, earliest)
 
     def _scan(self, start: bytes, read: ReadOptions | None = None) -> Generator[RdictIter, None, None]:
         """

@@ -166,7 +166,7 @@ def test_long_index_of_which_nothing_is_left_is_looked_through_in_parts(
     partition: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a week without a look there may be millions of entries; what is due behind them is found all the same."""
-    monkeypatch.setattr("streams.store.partition._LOOK_MAX", 10)
+    monkeypatch.setattr("streams.store.partition._LOOK_BYTES_MAX", 10 * 19)
     for instant in range(100, 130):
         partition.write([RowChange(b"a", None, row(instant))], 1, 10)
         partition.write([RowChange(b"a", row(instant), None)], 2, 10)
@@ -269,10 +269,30 @@ def test_partition_that_was_never_restored_refuses_writes(path: Path) -> None:
     partition.close()
 
 
+def test_write_that_fails_forgets_no_deadline(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would have been deleted with it is still there, whoever writes next."""
+
+    class Full:
+        def write(self, _batch: object) -> None:
+            raise OSError("IO error: No space left on device")
+
+    partition.write([RowChange(b"a", None, row(100))], 1, 10)
+    fired = partition.due(100, 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(partition, "_db", Full())
+        with pytest.raises(Unavailable, match="disk is full"):
+            partition.write([RowChange(b"a", row(100), None)], 2, 100, fired)
+    partition.write([RowChange(b"z", None, row(500))], 3, 110)
+    assert [(100, b"a"), (500, b"z")] == partition.deadlines() == partition.due(500, 10)
+
+
 def test_value_that_is_no_row_is_refused(partition: Partition) -> None:
     """A value too short to have a due time would make an index entry that nobody can read."""
     with pytest.raises(Bug, match="no row"):
         partition.load([(b"a", b"short")], 1, TOPIC_ID, 0)
+    partition.load([], 0, TOPIC_ID, 0)
+    with pytest.raises(Bug, match="no row"):
+        partition.write([RowChange(b"a", None, b"short")], 1, 10)
     with pytest.raises(Bug, match="no row"):
         due_of(b"short")
     assert 0 == partition.position
