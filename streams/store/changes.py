@@ -44,12 +44,13 @@ class Deadlines:
         self.due: dict[bytes, list[bytes]] = {}
         self.over: dict[bytes, list[bytes]] = {}
 
-    def take_back(self, due: bytes, key: bytes) -> None:
-        """*key* isn't due then any more."""
-        if (keys := self.over.get(due)) is None:
-            self.over[due] = [key]
-        else:
-            keys.append(key)
+
+class NoRow(Exception):
+    """The value of *key* is too short to be a row."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        self.key = key
 
 
 def put_changes(batch: Any, changes: Iterable[RowChange], fired: set[bytes], deadlines: Deadlines) -> None:
@@ -61,37 +62,15 @@ def put_changes(batch: Any, changes: Iterable[RowChange], fired: set[bytes], dea
     Raises:
         NoRow: a new row is none; the batch is of no use any more.
     """
-    put, delete = batch.put, batch.delete
-    last, keys = NEVER_BYTES, []
     # In key order: RocksDB inserts what follows its last insert in half the time.
     for key, old, new in sorted(changes, key=_key_of):
-        if new is None:
-            delete(ROW + key)
-            due = NEVER_BYTES
-        else:
-            if len(new) < ROW_BYTES_MIN:
-                raise NoRow(key)
-            put(ROW + key, new)
-            due = new[1:9]
+        due = _put_row(batch, key, new)
         was = NEVER_BYTES if old is None else old[1:9]
         if fired and was + key in fired:
             was = NEVER_BYTES
-        if was == due:
-            continue
-        if was != NEVER_BYTES:
-            deadlines.take_back(was, key)
-        if due != NEVER_BYTES:
-            if due != last:
-                last, keys = due, deadlines.due.setdefault(due, [])
-            keys.append(key)
-
-
-class NoRow(Exception):
-    """The value of *key* is too short to be a row."""
-
-    def __init__(self, key: bytes) -> None:
-        super().__init__(key)
-        self.key = key
+        if was != due:
+            _note(deadlines.over, was, key)
+            _note(deadlines.due, due, key)
 
 
 def put_rows(batch: Any, rows: Iterable[tuple[bytes, bytes | None]], deadlines: Deadlines) -> None:
@@ -101,21 +80,30 @@ def put_rows(batch: Any, rows: Iterable[tuple[bytes, bytes | None]], deadlines: 
     Raises:
         NoRow: a value is none; the batch is of no use any more.
     """
-    put, delete = batch.put, batch.delete
-    last, keys = NEVER_BYTES, []
     # Only the last value of each key matters, and keys in order are quicker.
     for key, value in sorted(dict(rows).items()):
-        if value is None:
-            delete(ROW + key)
-            continue
-        if len(value) < ROW_BYTES_MIN:
-            raise NoRow(key)
-        put(ROW + key, value)
-        due = value[1:9]
-        if due != NEVER_BYTES:
-            if due != last:
-                last, keys = due, deadlines.due.setdefault(due, [])
-            keys.append(key)
+        _note(deadlines.due, _put_row(batch, key, value), key)
+
+
+def _put_row(batch: Any, key: bytes, row: bytes | None) -> bytes:
+    """Put *row*, None is none, into the write *batch*; return when it is due."""
+    if row is None:
+        batch.delete(ROW + key)
+        return NEVER_BYTES
+    if len(row) < ROW_BYTES_MIN:
+        raise NoRow(key)
+    batch.put(ROW + key, row)
+    return row[1:9]
+
+
+def _note(by_due: dict[bytes, list[bytes]], due: bytes, key: bytes) -> None:
+    """Add *key* to those of *due*, unless that is never."""
+    if due == NEVER_BYTES:
+        return
+    if (keys := by_due.get(due)) is None:
+        by_due[due] = [key]
+    else:
+        keys.append(key)
 
 
 def put_deadlines(batch: Any, deadlines: Deadlines, write: bytes) -> bytes | None:

@@ -207,17 +207,20 @@ class Partition:
 
     def _take_back(self, batch: WriteBatch, deadlines: Deadlines, spent: Iterable[tuple[int, bytes]]) -> set[bytes]:
         """Take *spent* out of the index; return due times and keys, joined."""
-        fired: dict[int, set[bytes]] = defaultdict(set)
+        by_due: dict[int, set[bytes]] = defaultdict(set)
         for due_ms, key in spent:
-            fired[due_ms].add(key)
-        for due_ms, keys in fired.items():
+            by_due[due_ms].add(key)
+        fired = set()
+        for due_ms, keys in by_due.items():
+            due = _INSTANT.pack(due_ms)
+            fired |= {due + key for key in keys}
             if (seen := self._seen.get(due_ms)) and seen.keys <= keys:
                 # Not by way of what is dead: should this batch not be written, they aren't.
                 for entry in seen.entries:
                     batch.delete(entry)
             else:
-                deadlines.over[_INSTANT.pack(due_ms)] = list(keys)
-        return {_INSTANT.pack(due_ms) + key for due_ms, keys in fired.items() for key in keys}
+                deadlines.over[due] = list(keys)
+        return fired
 
     def load(
         self, rows: Iterable[tuple[bytes, bytes | None]], position: int, topic_id: str, written_at_ms: int
@@ -261,13 +264,13 @@ class Partition:
         self._dead.update(entry for instant in instants if not instant.keys for entry in instant.entries)
         if len(self._dead) > _DEAD_MAX:
             self._delete_dead()
-        self._found = [(due_ms, key) for due_ms, keys, _ in waiting for key in sorted(keys)][:limit]
+        self._found = _deadlines_of(waiting)[:limit]
         return self._found[:]
 
     def deadlines(self) -> list[tuple[int, bytes]]:
         """Return all that the index has, as `due` does, for who examines a store."""
         instants, _ = self._instants(DUE, _END_OF_INDEX, NEVER, NEVER)
-        return [(due_ms, key) for due_ms, keys, _ in instants for key in sorted(keys)]
+        return _deadlines_of(instants)
 
     def _instants(self, start: bytes, until: bytes, keys_max: int, bytes_max: int) -> tuple[list[_Instant], bytes]:
         """Return the index from *start* on, to the instant that reaches one of the bounds, and where it goes on."""
@@ -474,6 +477,10 @@ def _entry_of(cursor: RdictIter) -> tuple[bytes, bytes]:
 
 def _whole_entry_of(cursor: RdictIter) -> tuple[bytes, bytes]:
     return cursor.key(), cursor.value()
+
+
+def _deadlines_of(instants: Iterable[_Instant]) -> list[tuple[int, bytes]]:
+    return [(due_ms, key) for due_ms, keys, _ in instants for key in sorted(keys)]
 
 
 def _encoded(checkpoint: Checkpoint, writes: int) -> bytes:

@@ -359,7 +359,7 @@ import resource, signal, sys
 from pathlib import Path
 from streams.batch import RowChange
 from streams.errors import Unavailable
-from streams.store.changes import _SET, DUE, NEVER
+from streams.store.changes import NEVER
 from streams.store.options import StoreOptions
 from streams.store.partition import Partition
 partition = Partition.open(Path(sys.argv[1]), StoreOptions(16))
